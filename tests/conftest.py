@@ -1,0 +1,23 @@
+"""What tests share: the real servers, started once for the whole run and stopped after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rekeyd.sandbox import Sandbox
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """SeaweedFS with real SSE-KMS, and the KMS and SQS emulator. Each test makes buckets, keys, queues of its own."""
+    directory: Path = tmp_path_factory.mktemp("sandbox")
+    with asyncio.Runner() as runner, contextlib.ExitStack() as stopping:
+        started = Sandbox.start(directory)
+        sandbox = runner.run(started.__aenter__())
+        stopping.callback(lambda: runner.run(started.__aexit__(None, None, None)))
+        yield sandbox
