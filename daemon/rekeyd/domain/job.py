@@ -1,0 +1,230 @@
+"""Jobs: the message that asks for one, and the states that one goes through."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from rekeyd.domain.audit import canonical_json
+from rekeyd.domain.errors import RefusedError
+from rekeyd.domain.key import KeyFault, KmsKey
+from rekeyd.domain.objects import Location
+
+MESSAGE_BYTES_MAX = 48 * 1024
+"""The longest job message: what Azure Queue Storage takes once base64 is undone."""
+
+ENCODED_BYTES_MAX = MESSAGE_BYTES_MAX * 3 // 2
+"""The longest base64 of one: a third more, and line ends, since many tools wrap it."""
+
+GRACE_SECONDS_MAX = 366 * 24 * 3600
+
+JobState = Literal[
+    "queued",  # in the ledger, nobody works on it yet
+    "running",  # claimed, or waiting for the next claim after a restart
+    "held",  # waits for a person or the outside world, with a reason; looked at again by and by
+    "completed",  # done; final
+    "failed",  # can't be done as it is; a person may resume it
+    "cancelled",  # a person ended it; final
+]
+
+UNFINISHED_STATES: tuple[JobState, ...] = ("queued", "running", "held")
+RESUMABLE_STATES: tuple[JobState, ...] = ("held", "failed")
+CANCELLABLE_STATES: tuple[JobState, ...] = ("queued", "running", "held", "failed")
+
+JobPhase = Literal[
+    "queued",  # not begun
+    "preflight",  # key, source and target are looked at; nothing is written
+    "provision",  # the dedicated bucket is made and read back
+    "copy",  # passes over the source; writers go on
+    "pause",  # writers are stopped: waits, the last pass, the comparison
+    "switch",  # `dedicated` is published
+    "grace",  # the source is kept for a while
+    "retire",  # the verified source versions are deleted
+    "done",  # nothing is left to do
+]
+
+HeldReason = Literal[
+    KeyFault,
+    "access_denied",  # source or target refuses us
+    "store_unavailable",  # a store doesn't answer as it should
+    "custody_unavailable",  # the key service doesn't answer as it should
+    "unverified_objects",  # objects that couldn't be copied or verified however often they were tried
+    "pause_too_short",  # the last pass doesn't fit into the pause
+    "drift",  # the dedicated bucket isn't as it was provisioned
+    "conflict",  # the target holds content that we did not write
+    "attempts_exhausted",  # an error that nobody foresaw came back however often we tried
+]
+
+Priority = Literal["low", "normal", "high"]
+PRIORITY_RANKS: dict[Priority, int] = {"low": 0, "normal": 1, "high": 2}
+
+
+class MigrateOptions(BaseModel):
+    """How a tenant is to be moved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    cutover: Literal["catch_up"] = "catch_up"
+    grace_seconds: Annotated[int, Field(ge=0, le=GRACE_SECONDS_MAX)] | None = None
+    """Left out: as the settings say."""
+    versions: Literal["all", "current"] = "all"
+    verify: Literal["checksums", "read_back"] = "checksums"
+    priority: Priority = "normal"
+
+
+def _rfc3339(text: object) -> object:
+    # Pydantic alone would also take a number, seconds or milliseconds by its size.
+    if not isinstance(text, str) or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:", text):
+        raise ValueError("write an RFC 3339 time, 2026-01-31T12:00:00Z say")
+    return text
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
+
+
+class JobMessage(BaseModel):
+    """What an upstream service asks for. The message says only what it needs: see docs for the rules."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    schema_name: Literal["rekeyd.job/1"] = Field(alias="schema")
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\z")]
+    kind: Literal["migrate"]
+    tenant: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
+    source: str
+    target: str | None = None
+    key: KmsKey
+    options: MigrateOptions = MigrateOptions()
+    not_before: Moment | None = None
+    deadline: Moment | None = None
+    traceparent: Annotated[str, StringConstraints(max_length=256)] | None = None
+    tracestate: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    requested_by: Annotated[str, StringConstraints(max_length=256)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedJob:
+    """A message that was read: what it says, and its body in the one canonical form."""
+
+    message: JobMessage
+    body: str
+
+    @property
+    def body_sha256(self) -> str:
+        """Two messages ask for the same exactly when this is equal: order and spacing don't matter."""
+        return hashlib.sha256(self.body.encode()).hexdigest()
+
+
+def read_job_message(raw: bytes) -> ReceivedJob:
+    """Read a job message, plain JSON or base64 of it.
+
+    Raises RefusedError naming the field: too long, not JSON, a field given twice, unknown or wrong.
+    """
+    if len(raw) > ENCODED_BYTES_MAX:
+        raise RefusedError("message", f"is longer than {MESSAGE_BYTES_MAX} bytes")
+    text = raw.strip()
+    if not text.startswith(b"{"):
+        try:
+            text = base64.b64decode(b"".join(text.split()), validate=True)
+        except binascii.Error as error:
+            raise RefusedError("message", "is neither a JSON object nor base64 of one") from error
+    if len(text) > MESSAGE_BYTES_MAX:
+        raise RefusedError("message", f"is longer than {MESSAGE_BYTES_MAX} bytes")
+    try:
+        body = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
+        canonical = canonical_json(body)
+        canonical.encode()
+    except RecursionError as error:
+        raise RefusedError("message", "is nested too deeply") from error
+    except ValueError as error:
+        raise RefusedError("message", f"is not JSON: {error}") from error
+    return ReceivedJob(_validated(body), canonical)
+
+
+def _validated(body: object) -> JobMessage:
+    try:
+        return JobMessage.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"]) or "message"
+        raise RefusedError(name, _plain_words(first["type"], first["msg"])) from error
+
+
+def _plain_words(kind: str, words: str) -> str:
+    return "is not a field of a job message" if kind == "extra_forbidden" else words
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    body = dict(pairs)
+    if len(body) != len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise RefusedError(twice, "is given twice")
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How far the objects of a move are. Bytes are those of the source."""
+
+    objects_listed: int = 0
+    objects_verified: int = 0
+    objects_excluded: int = 0
+    objects_deleted: int = 0
+    bytes_listed: int = 0
+    bytes_verified: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the ledger knows it. Times are the database's, in seconds since 1970 (UTC)."""
+
+    message: JobMessage
+    source: Location
+    target: Location
+    grace_seconds: int
+    move_id: int
+    state: JobState
+    phase: JobPhase
+    held_reason: HeldReason | None
+    error: str | None
+    attempts: int
+    """How often in a row an unforeseen error ended an attempt; progress sets it to 0."""
+    counts: Counts
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def id(self) -> str:
+        """The id that the message gave it."""
+        return self.message.id
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose data are moved."""
+        return self.message.tenant
+
+
+def utc_timestamp(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 in UTC; None stays None."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,199 @@
+"""A tenant's placement: where its data are read and written, and how that changes, step by step.
+
+The record in the ledger is the truth; what is served from it is good for one time to live. The steps are
+functions from a record to the next one: the ledger commits them by compare-and-set on the epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from rekeyd.domain.errors import ConflictError, RefusedError
+from rekeyd.domain.key import KeyState
+from rekeyd.domain.objects import Location
+
+PlacementPhase = Literal[
+    "shared",  # data are in the source, and written there
+    "paused",  # data are in the source, nobody writes; ends by itself at the deadline
+    "dedicated",  # data are in the target, and written there; final
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """What the ledger keeps of a tenant's placement. Times are the database's."""
+
+    tenant: str
+    source: Location
+    target: Location | None
+    phase: PlacementPhase
+    epoch: int
+    key_state: KeyState | None
+    pause_ends_at: float | None = None
+    """The deadline of the lease that a pause is. From it on the placement is `shared`, under the next epoch."""
+    writes_from: float | None = None
+    """Before it nobody writes to the target, so that no reader still looks at the source by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What readers and writers are told, and until when they may act on it."""
+
+    tenant: str
+    phase: PlacementPhase
+    source: Location
+    target: Location | None
+    key_state: KeyState | None
+    epoch: int
+    reads: tuple[Location, ...]
+    writes: tuple[Location, ...]
+    deletes: Literal["allow", "defer"]
+    writes_from: float | None
+    expires_at: float
+
+
+def unplaced(tenant: str, source: Location) -> PlacementRecord:
+    """The placement of a tenant of whom the ledger knows nothing: where the vendor's pattern says."""
+    return PlacementRecord(tenant, source, None, "shared", 0, None)
+
+
+def in_effect(record: PlacementRecord, now: float) -> PlacementRecord:
+    """The record as it holds at `now`: a pause past its deadline has ended, whoever may have died."""
+    over = record.pause_ends_at is not None and now >= record.pause_ends_at
+    return _returned(record) if record.phase == "paused" and over else record
+
+
+def serve(record: PlacementRecord, now: float, ttl_seconds: float) -> Placement:
+    """The placement to act on from `now` for `ttl_seconds`."""
+    held = in_effect(record, now)
+    reads, writes = _locations(held)
+    return Placement(
+        tenant=held.tenant,
+        phase=held.phase,
+        source=held.source,
+        target=held.target,
+        key_state=held.key_state,
+        epoch=held.epoch,
+        reads=reads,
+        writes=writes,
+        deletes="allow",
+        writes_from=held.writes_from,
+        expires_at=now + ttl_seconds,
+    )
+
+
+def _locations(record: PlacementRecord) -> tuple[tuple[Location, ...], tuple[Location, ...]]:
+    match record.phase:
+        case "shared":
+            return (record.source,), (record.source,)
+        case "paused":
+            return (record.source,), ()
+        case "dedicated":
+            assert record.target is not None, "dedicated without a target"
+            return (record.target,), (record.target,)
+        case never:
+            assert_never(never)
+
+
+def pause(record: PlacementRecord, now: float, seconds: float) -> PlacementRecord:
+    """Stop the writers until `now + seconds` at the latest. Raises ConflictError unless it is `shared`."""
+    held = in_effect(record, now)
+    if held.phase != "shared":
+        raise ConflictError(f"{record.tenant} is {held.phase}: only shared can be paused")
+    return replace(held, phase="paused", epoch=held.epoch + 1, pause_ends_at=now + seconds)
+
+
+def end_pause(record: PlacementRecord, now: float) -> PlacementRecord:
+    """Let the writers go on where they were. A pause that has ended already, or none, changes nothing more."""
+    held = in_effect(record, now)
+    return _returned(held) if held.phase == "paused" else held
+
+
+def dedicate(record: PlacementRecord, now: float, pause_epoch: int, ttl_seconds: float) -> PlacementRecord:
+    """Publish the target. Only out of the very pause in which the last pass was made, and in its time.
+
+    Raises ConflictError otherwise: the writers may have gone on since.
+    """
+    held = in_effect(record, now)
+    if held.phase != "paused" or held.epoch != pause_epoch:
+        raise ConflictError(f"{record.tenant}'s pause {pause_epoch} is over")
+    assert held.target is not None, "dedicated without a target"
+    return replace(
+        held,
+        phase="dedicated",
+        epoch=held.epoch + 1,
+        pause_ends_at=None,
+        writes_from=now + ttl_seconds,
+    )
+
+
+def _returned(record: PlacementRecord) -> PlacementRecord:
+    # The epoch of the return is fixed when the pause begins, so that it needs no further write to hold.
+    return replace(record, phase="shared", epoch=record.epoch + 1, pause_ends_at=None)
+
+
+_PLACEHOLDER = re.compile(r"\{(tenant|tenant_hash)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class LocationPattern:
+    """Where a tenant's data are or go, by its name: `s3://shared/tenants/{tenant}/`."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str, field_name: str) -> LocationPattern:
+        """Check a pattern. Raises RefusedError naming `field_name`.
+
+        It holds one of `{tenant}` and `{tenant_hash}`, so that no two tenants share a location, and what
+        it gives is a location.
+        """
+        if not text:
+            raise RefusedError(field_name, "is required: without it a job could name any location")
+        if not _PLACEHOLDER.search(text):
+            raise RefusedError(field_name, "holds neither {tenant} nor {tenant_hash}")
+        if set("{}") & set(_PLACEHOLDER.sub("", text)):
+            raise RefusedError(field_name, "knows only {tenant} and {tenant_hash}")
+        pattern = cls(text)
+        Location.parse(pattern._fill("tenant"), field_name)
+        return pattern
+
+    def locate(self, tenant: str, field_name: str) -> Location:
+        """The tenant's location. Raises RefusedError where its name makes none (a bucket's name, say)."""
+        if tenant in {".", ".."}:
+            # Keys are opaque to us, but somebody between here and there may resolve `tenants/../`.
+            raise RefusedError("tenant", f"{tenant!r} stands for another place in many stores")
+        return Location.parse(self._fill(tenant), field_name)
+
+    def _fill(self, tenant: str) -> str:
+        tenant_hash = hashlib.sha256(tenant.encode()).hexdigest()[:16]
+        values = {"tenant": tenant, "tenant_hash": tenant_hash}
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
+
+
+def admitted_locations(
+    tenant: str,
+    source: str,
+    target: str | None,
+    source_pattern: LocationPattern,
+    target_pattern: LocationPattern,
+) -> tuple[Location, Location]:
+    """Source and target of a migration that may be admitted.
+
+    Raises RefusedError naming `source` or `target` where one isn't what the patterns give for the tenant,
+    or where the two overlap.
+    """
+    wanted_source = Location.parse(source, "source")
+    allowed_source = source_pattern.locate(tenant, "source")
+    if wanted_source != allowed_source:
+        raise RefusedError("source", f"the settings give {allowed_source} for this tenant")
+    allowed_target = target_pattern.locate(tenant, "target")
+    wanted_target = allowed_target if target is None else Location.parse(target, "target")
+    if wanted_source.overlaps(wanted_target):
+        raise RefusedError("target", f"{wanted_target} and the source overlap")
+    if wanted_target != allowed_target:
+        raise RefusedError("target", f"the settings give {allowed_target} for this tenant")
+    return wanted_source, wanted_target
