@@ -1,0 +1,288 @@
+"""An object store in memory, with every guarantee of the port, for fast tests of all that stands on it.
+
+It behaves like S3 where stores differ: keys in the order of their bytes, an ETag that is no hash of the content, a
+checksum that a copy carries along, a key that is needed at each read and write, and for no head, listing or delete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+
+from awscrt.checksums import crc64nvme as crc64nvme_of
+
+from rekeyd.domain.errors import (
+    ClaimLostError,
+    InterruptedTransferError,
+    NotFoundError,
+    StoreRefusedError,
+    UnavailableError,
+)
+from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
+from rekeyd.stores.memory.shelf import Begun, Shelf, check_key, kept_attributes
+from rekeyd.stores.port import (
+    LIST_OBJECTS_MAX,
+    Content,
+    DeleteOutcome,
+    ListingPage,
+    LiveClaim,
+    ObjectStream,
+    Part,
+    UnderKey,
+    Upload,
+    WriteCondition,
+    Written,
+)
+
+CHUNK_BYTES = 64 * 1024
+"""How a read is cut."""
+
+_CURSOR = "key:"
+
+
+class MemoryStore:
+    """The data plane over a shelf."""
+
+    def __init__(
+        self, shelf: Shelf, *, name: str = "memory", computes_copied_checksums: bool = False
+    ) -> None:
+        self._shelf = shelf
+        self._name = name
+        self._computes_copied_checksums = computes_copied_checksums
+
+    @property
+    def name(self) -> str:
+        """See the port."""
+        return self._name
+
+    @property
+    def computes_copied_checksums(self) -> bool:
+        """See the port."""
+        return self._computes_copied_checksums
+
+    async def list_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> ListingPage:
+        """See the port."""
+        objects = self._shelf.bucket("list_page", bucket).objects
+        begin = b"" if after is None else _cursor_key(after).encode()
+        keys = sorted(
+            (key for key in objects if key.startswith(prefix) and key.encode() > begin), key=str.encode
+        )
+        page = tuple(objects[key].listed(key) for key in keys[:limit])
+        return ListingPage(page, _CURSOR + page[-1].key if len(keys) > limit else None)
+
+    async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
+        """See the port. There are no versions: asked for one by id, none is found."""
+        stored = self._shelf.stored("head", bucket, key)
+        if version_id is not None:
+            raise NotFoundError("head", f"{key!r} has no version {version_id!r}")
+        return stored.head(key)
+
+    @asynccontextmanager
+    async def _read(
+        self, bucket: str, version: ObjectVersion, span: ByteSpan | None
+    ) -> AsyncGenerator[ObjectStream]:
+        stored = self._shelf.pinned("read", bucket, version)
+        data = stored.data
+        head = stored.head(version.key)
+        if span is not None:
+            if not 0 <= span.first < span.end:
+                raise ValueError(f"{span} is empty")
+            if span.end > len(data):
+                raise StoreRefusedError("read", f"{span} is not within {len(data)} bytes")
+            data = data[span.first : span.end]
+            head = replace(head, crc64nvme=None)
+        yield _MemoryStream(head, data)
+
+    def read(
+        self, bucket: str, version: ObjectVersion, span: ByteSpan | None = None
+    ) -> AbstractAsyncContextManager[ObjectStream]:
+        """See the port."""
+        return self._read(bucket, version, span)
+
+    async def read_tags(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
+        """See the port."""
+        return self._shelf.stored("read_tags", bucket, version.key).attributes.tags
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        content: Content,
+        attributes: Attributes,
+        *,
+        condition: WriteCondition,
+        under: UnderKey | None,
+        crc64nvme: int | None,
+        claim: LiveClaim,
+    ) -> Written:
+        """See the port."""
+        check_key("put", key)
+        encryption = self._shelf.encryption("put", bucket, under)
+        async with live_until_deadline("put", claim):
+            data = await _gather("put", content)
+        if crc64nvme is not None and crc64nvme != crc64nvme_of(data):
+            raise InterruptedTransferError("put", "the checksum isn't that of the bytes")
+        self._shelf.use_key("put", encryption)
+        stored = self._shelf.make(data, kept_attributes("put", attributes), encryption, crc64nvme_of(data))
+        return self._shelf.publish("put", bucket, key, stored, condition)
+
+    async def copy(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        source_bucket: str,
+        source: ObjectVersion,
+        condition: WriteCondition,
+        under: UnderKey,
+        storage_class: str = "STANDARD",
+        claim: LiveClaim,
+    ) -> Written:
+        """See the port."""
+        check_key("copy", key)
+        async with live_until_deadline("copy", claim):
+            stored = self._shelf.pinned("copy", source_bucket, source)
+        encryption = self._shelf.encryption("copy", bucket, under)
+        self._shelf.use_key("copy", encryption)
+        crc = crc64nvme_of(stored.data) if self._computes_copied_checksums else stored.crc64nvme
+        attributes = replace(stored.attributes, storage_class=storage_class)
+        copied = self._shelf.make(stored.data, attributes, encryption, crc)
+        return self._shelf.publish("copy", bucket, key, copied, condition)
+
+    async def begin_upload(
+        self,
+        bucket: str,
+        key: str,
+        attributes: Attributes,
+        *,
+        under: UnderKey | None,
+        claim: LiveClaim,
+    ) -> Upload:
+        """See the port."""
+        check_key("begin_upload", key)
+        encryption = self._shelf.encryption("begin_upload", bucket, under)
+        async with live_until_deadline("begin_upload", claim):
+            upload = Upload(bucket, key, f"upload-{self._shelf.next()}")
+        kept = kept_attributes("begin_upload", attributes)
+        self._shelf.uploads[upload.upload_id] = Begun(upload, kept, encryption)
+        return upload
+
+    async def put_part(self, upload: Upload, number: int, content: Content, *, claim: LiveClaim) -> Part:
+        """See the port."""
+        async with live_until_deadline("put_part", claim):
+            data = await _gather("put_part", content)
+        return self._shelf.keep_part("put_part", upload, number, data)
+
+    async def copy_part(
+        self,
+        upload: Upload,
+        number: int,
+        *,
+        source_bucket: str,
+        source: ObjectVersion,
+        span: ByteSpan,
+        claim: LiveClaim,
+    ) -> Part:
+        """See the port."""
+        async with live_until_deadline("copy_part", claim):
+            stored = self._shelf.pinned("copy_part", source_bucket, source)
+        if not 0 <= span.first < span.end <= len(stored.data):
+            raise StoreRefusedError("copy_part", f"{span} is not within {len(stored.data)} bytes")
+        return self._shelf.keep_part("copy_part", upload, number, stored.data[span.first : span.end])
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[Part],
+        *,
+        condition: WriteCondition,
+        crc64nvme: int | None,
+        claim: LiveClaim,
+    ) -> Written:
+        """See the port."""
+        async with live_until_deadline("complete_upload", claim):
+            begun = self._shelf.begun("complete_upload", upload)
+        numbered = sorted(parts, key=lambda one: one.number)
+        if not numbered:
+            raise StoreRefusedError("complete_upload", "no parts")
+        for one in numbered:
+            if one.number not in begun.parts or begun.parts[one.number][0].etag != one.etag:
+                raise StoreRefusedError("complete_upload", f"part {one.number} isn't there")
+        data = b"".join(begun.parts[one.number][1] for one in numbered)
+        if crc64nvme is not None and crc64nvme != crc64nvme_of(data):
+            raise InterruptedTransferError("complete_upload", "the checksum isn't that of the bytes")
+        stored = self._shelf.make(data, begun.attributes, begun.encryption, crc64nvme_of(data))
+        stored = replace(stored, etag=f"{stored.etag}-{len(numbered)}")
+        written = self._shelf.publish("complete_upload", upload.bucket, upload.key, stored, condition)
+        del self._shelf.uploads[upload.upload_id]
+        return written
+
+    async def abort_upload(self, upload: Upload, *, claim: LiveClaim) -> None:
+        """See the port."""
+        async with live_until_deadline("abort_upload", claim):
+            self._shelf.uploads.pop(upload.upload_id, None)
+
+    async def list_uploads(self, bucket: str, prefix: str) -> Sequence[Upload]:
+        """See the port."""
+        self._shelf.bucket("list_uploads", bucket)
+        uploads = [begun.upload for begun in self._shelf.uploads.values()]
+        return [one for one in uploads if one.bucket == bucket and one.key.startswith(prefix)]
+
+    async def delete(
+        self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
+    ) -> Sequence[DeleteOutcome]:
+        """See the port."""
+        if len(versions) > LIST_OBJECTS_MAX:
+            raise ValueError(f"{len(versions)} versions: {LIST_OBJECTS_MAX} are the most")
+        async with live_until_deadline("delete", claim):
+            return [self._shelf.delete(bucket, version) for version in versions]
+
+
+@dataclass(frozen=True, slots=True)
+class _MemoryStream:
+    head: ObjectHead
+    data: bytes
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        for first in range(0, len(self.data), CHUNK_BYTES):
+            # As with a real store, others get their turn between two chunks.
+            await asyncio.sleep(0)
+            yield self.data[first : first + CHUNK_BYTES]
+
+
+@asynccontextmanager
+async def live_until_deadline(operation: str, claim: LiveClaim) -> AsyncGenerator[None]:
+    """What a claim allows: to begin before the deadline, and to be given up at it."""
+    deadline = claim.call_deadline()
+    if deadline <= asyncio.get_running_loop().time():
+        raise ClaimLostError(f"{operation}: its deadline has passed")
+    try:
+        async with asyncio.timeout_at(deadline):
+            await asyncio.sleep(0)
+            yield
+    except TimeoutError as error:
+        raise UnavailableError(operation, "no answer in time") from error
+
+
+async def _gather(operation: str, content: Content) -> bytes:
+    data = bytearray()
+    async with content.open() as chunks:
+        async for chunk in chunks:
+            data += chunk
+            if len(data) > content.size_bytes:
+                break
+    if len(data) != content.size_bytes:
+        raise InterruptedTransferError(
+            operation, f"the content gave other than the {content.size_bytes} bytes declared"
+        )
+    return bytes(data)
+
+
+def _cursor_key(cursor: str) -> str:
+    if not cursor.startswith(_CURSOR):
+        raise ValueError(f"{cursor!r} is not a cursor that a listing gave")
+    return cursor.removeprefix(_CURSOR)

@@ -1,0 +1,311 @@
+"""What the rest of rekeyd may ask of an object store, and what it may rely on.
+
+Guarantees that every adapter gives, and that the contract suite proves on each:
+
+- **Keys are opaque.** They go out and come back byte for byte, or the call is refused.
+- **Atomic publication.** An object appears whole or not at all; a failed `put` or an upload that was not
+  completed changes nothing that can be read.
+- **Pinned reads.** A read of a version gives that version's bytes, or fails: never a mixture of two.
+- **Conditions are the store's.** They are evaluated where the object is written or deleted, not by a look before.
+- **Unknown outcomes are said.** An error with `outcome_unknown` may have taken effect.
+- **No retries, no limits.** One request a call (what describes or configures a bucket apart); retrying, pacing
+  and metering are wrappers in `guarded/`, and only there.
+- **Claims end calls.** A mutating call asks its claim for a deadline at sending, and is given up at it.
+
+Errors are those of `rekeyd.domain.errors`, `StoreError` and below, and `ClaimLostError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from rekeyd.domain.objects import (
+    Attributes,
+    ByteSpan,
+    Encryption,
+    ObjectHead,
+    ObjectVersion,
+)
+
+LIST_OBJECTS_MAX = 1000
+"""The most objects that one page of a listing holds, and the most that one `delete` takes (S3's own bounds)."""
+
+
+class LiveClaim(Protocol):
+    """The right to change something, for as long as it lasts."""
+
+    def call_deadline(self) -> float:
+        """The absolute time of the event loop's clock by which a mutating call that starts now must have ended.
+
+        Asked at each sending, so again for each retry. Raises ClaimLostError where the claim doesn't outlive
+        such a call.
+        """
+
+
+class Content(Protocol):
+    """Bytes of a known length that can be produced anew, from the first one on, as often as a retry needs them."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Exactly how many bytes each opening gives."""
+
+    def open(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Produce the bytes from the first one on.
+
+        Leaving the context early gives up what feeds them. An adapter that knows where the bytes come from
+        (a read of its own kind) may move them by a shorter way.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class IfAbsent:
+    """Write only where there is no object under the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class IfMatches:
+    """Write only over exactly this version."""
+
+    etag: str
+
+
+WriteCondition = IfAbsent | IfMatches
+
+
+@dataclass(frozen=True, slots=True)
+class UnderKey:
+    """Encrypt what is written with this KMS key, named by its ARN."""
+
+    key_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the store said of a write that succeeded."""
+
+    etag: str
+    version_id: str | None
+    crc64nvme: int | None
+    """Of the full object, where the answer carried one."""
+    encryption: Encryption
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that was begun and neither completed nor aborted."""
+
+    bucket: str
+    key: str
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that the store holds. Numbers run from 1 to 10,000."""
+
+    number: int
+    etag: str
+    size_bytes: int
+    crc64nvme: int | None
+    """As the store's answer gives it, None where it gives none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingPage:
+    """A page of a listing, in an order of the store's own, the same each time.
+
+    S3's is that of the keys' UTF-8 bytes; SeaweedFS walks directories, where `a/x` stands before `a-b`.
+    """
+
+    objects: tuple[ObjectVersion, ...]
+    resume_after: str | None
+    """An opaque cursor, valid in later processes too; None where this page is the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOutcome:
+    """What became of one version that was to be deleted."""
+
+    version: ObjectVersion
+    result: Literal[
+        "deleted",  # gone, now or before
+        "changed",  # another version stands under the key: nothing was deleted
+        "failed",  # not deleted, for the reason in `detail`
+    ]
+    detail: str = ""
+
+
+class ObjectStream(Protocol):
+    """An object version being read."""
+
+    @property
+    def head(self) -> ObjectHead:
+        """What the store said of it with the first bytes; `crc64nvme` is None for a span."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, in order, once: exactly as many as were asked for, or InterruptedTransferError."""
+
+
+class ObjectStore(Protocol):
+    """The data plane of a store: objects, uploads, listings."""
+
+    @property
+    def name(self) -> str:
+        """The store's name in the settings."""
+
+    @property
+    def computes_copied_checksums(self) -> bool:
+        """Whether a server-side copy of an object without a checksum gets one computed from the copied bytes.
+
+        Where it is false, a checksum on a server-side copy may be one that was merely carried along.
+        """
+
+    async def list_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> ListingPage:
+        """The objects whose keys begin with `prefix`, at most `limit` (1 to 1,000).
+
+        `after` is the `resume_after` of the page before, nothing else.
+
+        Strongly consistent: it shows every write and delete that was answered before the call. An error is
+        raised, never given as an empty page.
+        """
+
+    async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
+        """What the store says of an object. Raises NotFoundError."""
+
+    def read(
+        self, bucket: str, version: ObjectVersion, span: ByteSpan | None = None
+    ) -> AbstractAsyncContextManager[ObjectStream]:
+        """Open exactly this version for reading, the whole of it or a span that isn't empty.
+
+        Raises NotFoundError where it is gone, PreconditionError where another version stands in its place,
+        KeyUnusableError where its key can't be used.
+        """
+
+    async def read_tags(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
+        """The tags of an object. Where the bucket keeps no versions they are those of what stands there now."""
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        content: Content,
+        attributes: Attributes,
+        *,
+        condition: WriteCondition,
+        under: UnderKey | None,
+        crc64nvme: int | None,
+        claim: LiveClaim,
+    ) -> Written:
+        """Write an object with one request. `crc64nvme` is sent along where it is known: the store checks it."""
+
+    async def copy(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        source_bucket: str,
+        source: ObjectVersion,
+        condition: WriteCondition,
+        under: UnderKey,
+        storage_class: str = "STANDARD",
+        claim: LiveClaim,
+    ) -> Written:
+        """Copy exactly this source version within the store, attributes and tags included, with one request.
+
+        The storage class alone isn't taken over from the source: it is the one given.
+
+        Raises PreconditionError where the condition doesn't hold or the source is another version by now.
+        """
+
+    async def begin_upload(
+        self,
+        bucket: str,
+        key: str,
+        attributes: Attributes,
+        *,
+        under: UnderKey | None,
+        claim: LiveClaim,
+    ) -> Upload:
+        """Begin a multipart upload whose checksum is the CRC64NVME of the full object."""
+
+    async def put_part(self, upload: Upload, number: int, content: Content, *, claim: LiveClaim) -> Part:
+        """Write a part. The content flows through: the call holds far less than a part in memory."""
+
+    async def copy_part(
+        self,
+        upload: Upload,
+        number: int,
+        *,
+        source_bucket: str,
+        source: ObjectVersion,
+        span: ByteSpan,
+        claim: LiveClaim,
+    ) -> Part:
+        """Make a part of a span of exactly this source version, within the store."""
+
+    async def complete_upload(
+        self,
+        upload: Upload,
+        parts: Sequence[Part],
+        *,
+        condition: WriteCondition,
+        crc64nvme: int | None,
+        claim: LiveClaim,
+    ) -> Written:
+        """Publish the object. With `crc64nvme` the store is told the full object's checksum and may check it.
+
+        Raises NotFoundError where the upload is gone: it may have been completed by a call whose answer was lost.
+        """
+
+    async def abort_upload(self, upload: Upload, *, claim: LiveClaim) -> None:
+        """Give an upload up and free its parts. One that is gone already is no error."""
+
+    async def list_uploads(self, bucket: str, prefix: str) -> Sequence[Upload]:
+        """All uploads that are neither completed nor aborted, at most 10,000."""
+
+    async def delete(
+        self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
+    ) -> Sequence[DeleteOutcome]:
+        """Delete exactly these versions, at most 1,000: by version id, or where there is none if the ETag matches.
+
+        One outcome for each, in the order given. What is gone already counts as deleted.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BucketDescription:
+    """A bucket as it is configured, read back from the store."""
+
+    region: str
+    versioning: Literal["off", "enabled", "suspended"]
+    default_encryption: Encryption
+    bucket_key: bool
+    """Whether S3 Bucket Keys are on: they let the store go on for a while without asking the key service."""
+    tags: Mapping[str, str]
+    public_access_blocked: bool | None
+    """None where the store doesn't implement the setting."""
+
+
+class BucketControl(Protocol):
+    """The control plane of a store: buckets and how they are configured."""
+
+    async def describe(self, bucket: str) -> BucketDescription | None:
+        """The bucket, or None where there is none. Raises AccessDeniedError where it is somebody else's."""
+
+    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
+        """Make an empty bucket that only its owner may use. One that is ours already is no error."""
+
+    async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
+        """Replace the bucket's tags."""
+
+    async def set_default_key(self, bucket: str, key_arn: str, *, claim: LiveClaim) -> None:
+        """Have what is written without naming a key encrypted with this one, without S3 Bucket Keys."""
+
+    async def block_public_access(self, bucket: str, *, claim: LiveClaim) -> bool:
+        """Block every kind of public access. False where the store doesn't implement it."""

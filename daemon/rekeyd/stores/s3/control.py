@@ -1,0 +1,287 @@
+"""Buckets and their configuration, through aiobotocore. Nothing here is on the way of an object's bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rekeyd.domain.errors import (
+    AccessDeniedError,
+    ClaimLostError,
+    NotFoundError,
+    StoreError,
+    UnavailableError,
+)
+from rekeyd.domain.objects import Encryption
+from rekeyd.stores.port import BucketDescription, LiveClaim
+from rekeyd.stores.s3.config import S3Config
+from rekeyd.stores.s3.errors import Refusal, translate
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_s3.client import S3Client as BotoClient
+    from types_aiobotocore_s3.type_defs import (
+        PublicAccessBlockConfigurationTypeDef,
+        ServerSideEncryptionConfigurationTypeDef,
+        TagTypeDef,
+    )
+
+_Answer = TypeVar("_Answer")
+
+_FIRST_REGION = "us-east-1"
+"""The one region that CreateBucket takes no LocationConstraint for ("CreateBucket", Amazon S3 API Reference)."""
+_CONNECTIONS_MAX = 8
+_NOT_IMPLEMENTED = frozenset({"NotImplemented", "MethodNotAllowed"})
+_EVERY_BLOCK: PublicAccessBlockConfigurationTypeDef = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+
+
+class _Owned(TypedDict):
+    """A bucket, and the account that must own it."""
+
+    Bucket: str
+    ExpectedBucketOwner: NotRequired[str]
+
+
+class S3BucketControl:
+    """The control plane of one S3 store. It is an asynchronous context manager; retries are the caller's."""
+
+    def __init__(self, config: S3Config, session: AioSession) -> None:
+        self._config = config
+        self._session = session
+        self._resources = AsyncExitStack()
+        self._usual: BotoClient | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the client of the store's own region. Nothing is sent yet."""
+        self._usual = await self._resources.enter_async_context(self._open(self._config.region))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close its connections."""
+        self._usual = None
+        await self._resources.aclose()
+
+    async def describe(self, bucket: str) -> BucketDescription | None:
+        """See the port. It takes five requests: a change made meanwhile may show in part."""
+        s3, owned = self._client(), self._owned(bucket)
+        try:
+            found = await self._ask("HeadBucket", lambda: s3.head_bucket(**owned))
+        except NotFoundError:
+            return None
+        encryption, bucket_key = await self._default_encryption(owned)
+        return BucketDescription(
+            region=_header(found, "x-amz-bucket-region") or self._config.region,
+            versioning=_versioning(
+                await self._ask("GetBucketVersioning", lambda: s3.get_bucket_versioning(**owned))
+            ),
+            default_encryption=encryption,
+            bucket_key=bucket_key,
+            tags=await self._tags(owned),
+            public_access_blocked=await self._public_access_blocked(owned),
+        )
+
+    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
+        """See the port. ACLs are off: the owner of the bucket owns every object in it."""
+        where: dict[str, Any] = (
+            {} if region == _FIRST_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        )
+        async with self._client_in(region) as s3:
+            try:
+                await self._ask(
+                    "CreateBucket",
+                    lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **where),
+                    claim,
+                )
+            except StoreError as error:
+                if error.code == "BucketAlreadyExists":
+                    raise AccessDeniedError(
+                        error.operation, "the name belongs to somebody else", code=error.code
+                    ) from error
+                if error.code != "BucketAlreadyOwnedByYou":
+                    raise
+
+    async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
+        """See the port."""
+        tag_set: list[TagTypeDef] = [{"Key": name, "Value": value} for name, value in tags.items()]
+        s3, owned = self._client(), self._owned(bucket)
+        if tag_set:
+            await self._ask(
+                "PutBucketTagging",
+                lambda: s3.put_bucket_tagging(**owned, Tagging={"TagSet": tag_set}),
+                claim,
+            )
+        else:
+            await self._ask("DeleteBucketTagging", lambda: s3.delete_bucket_tagging(**owned), claim)
+
+    async def set_default_key(self, bucket: str, key_arn: str, *, claim: LiveClaim) -> None:
+        """See the port."""
+        encryption: ServerSideEncryptionConfigurationTypeDef = {
+            "Rules": [
+                {
+                    "ApplyServerSideEncryptionByDefault": {
+                        "SSEAlgorithm": "aws:kms",
+                        "KMSMasterKeyID": key_arn,
+                    },
+                    "BucketKeyEnabled": False,
+                }
+            ]
+        }
+        s3, owned = self._client(), self._owned(bucket)
+        await self._ask(
+            "PutBucketEncryption",
+            lambda: s3.put_bucket_encryption(**owned, ServerSideEncryptionConfiguration=encryption),
+            claim,
+        )
+
+    async def block_public_access(self, bucket: str, *, claim: LiveClaim) -> bool:
+        """See the port."""
+        s3, owned = self._client(), self._owned(bucket)
+        try:
+            await self._ask(
+                "PutPublicAccessBlock",
+                lambda: s3.put_public_access_block(**owned, PublicAccessBlockConfiguration=_EVERY_BLOCK),
+                claim,
+            )
+        except StoreError as error:
+            if error.code in _NOT_IMPLEMENTED:
+                return False
+            raise
+        return True
+
+    async def _default_encryption(self, owned: _Owned) -> tuple[Encryption, bool]:
+        s3 = self._client()
+        try:
+            answer = await self._ask("GetBucketEncryption", lambda: s3.get_bucket_encryption(**owned))
+        except StoreError as error:
+            if error.code == "ServerSideEncryptionConfigurationNotFoundError":
+                return Encryption(""), False
+            raise
+        rules = answer.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
+        rule = rules[0] if rules else {}
+        default = rule.get("ApplyServerSideEncryptionByDefault", {})
+        encryption = Encryption(default.get("SSEAlgorithm", ""), default.get("KMSMasterKeyID", ""))
+        return encryption, bool(rule.get("BucketKeyEnabled", False))
+
+    async def _tags(self, owned: _Owned) -> dict[str, str]:
+        s3 = self._client()
+        try:
+            answer = await self._ask("GetBucketTagging", lambda: s3.get_bucket_tagging(**owned))
+        except StoreError as error:
+            if error.code == "NoSuchTagSet":
+                return {}
+            raise
+        return {tag["Key"]: tag.get("Value", "") for tag in answer.get("TagSet", [])}
+
+    async def _public_access_blocked(self, owned: _Owned) -> bool | None:
+        s3 = self._client()
+        try:
+            answer = await self._ask("GetPublicAccessBlock", lambda: s3.get_public_access_block(**owned))
+        except StoreError as error:
+            if error.code == "NoSuchPublicAccessBlockConfiguration":
+                return False
+            if error.code in _NOT_IMPLEMENTED:
+                return None
+            raise
+        said = answer.get("PublicAccessBlockConfiguration", {})
+        return all(said.get(name) is True for name in _EVERY_BLOCK)
+
+    async def _ask(
+        self, operation: str, call: Callable[[], Awaitable[_Answer]], claim: LiveClaim | None = None
+    ) -> _Answer:
+        """Make a call within its time. Raises StoreError, ClaimLostError."""
+        now = asyncio.get_running_loop().time()
+        deadline = now + self._config.answer_seconds_max if claim is None else claim.call_deadline()
+        if deadline <= now:
+            raise ClaimLostError(f"{operation}: its deadline has passed")
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await call()
+        except ClientError as error:
+            raise translate(operation, _refusal(error)) from error
+        except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(operation, f"no answer: {type(error).__name__} {error}") from error
+
+    def _owned(self, bucket: str) -> _Owned:
+        if self._config.account_id:
+            return {"Bucket": bucket, "ExpectedBucketOwner": self._config.account_id}
+        return {"Bucket": bucket}
+
+    def _client(self) -> BotoClient:
+        assert self._usual is not None, "used outside its context"
+        return self._usual
+
+    @asynccontextmanager
+    async def _client_in(self, region: str) -> AsyncGenerator[BotoClient]:
+        if region == self._config.region:
+            yield self._client()
+        else:
+            async with self._open(region) as passing:
+                yield passing
+
+    @asynccontextmanager
+    async def _open(self, region: str) -> AsyncGenerator[BotoClient]:
+        config = self._config
+        bounds = AioConfig(
+            connect_timeout=config.connect_seconds_max,
+            read_timeout=config.answer_seconds_max,
+            max_pool_connections=_CONNECTIONS_MAX,
+            # One owner of retries, and it isn't the SDK.
+            retries={"total_max_attempts": 1},
+            # Newer default checksums break compatible stores.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if config.endpoint_url else "virtual"},
+        )
+        async with self._session.create_client(
+            "s3", region_name=region, config=bounds, endpoint_url=config.endpoint_url or None
+        ) as client:
+            yield client
+
+
+def _header(answer: Any, name: str) -> str:  # noqa: ANN401 - an SDK's answer
+    return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
+
+
+def _versioning(answer: Any) -> Literal["off", "enabled", "suspended"]:  # noqa: ANN401 - an SDK's answer
+    match answer.get("Status", ""):
+        case "Enabled":
+            return "enabled"
+        case "Suspended":
+            return "suspended"
+        case "":
+            return "off"
+        case status:
+            raise UnavailableError("GetBucketVersioning", f"the status {status!r} isn't known")
+
+
+def _refusal(error: ClientError) -> Refusal:
+    said = error.response.get("Error", {})
+    about = error.response.get("ResponseMetadata", {})
+    return Refusal(
+        status=int(about.get("HTTPStatusCode", 0)),
+        code=str(said.get("Code", "")),
+        detail=str(said.get("Message", "")),
+        request_id=str(about.get("RequestId", "")),
+        condition="",
+        region="",
+        retry_after_seconds=None,
+        spoken=True,
+    )
