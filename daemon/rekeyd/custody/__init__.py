@@ -1,0 +1,1 @@
+"""Custody: everything done to keys."""
