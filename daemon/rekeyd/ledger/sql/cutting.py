@@ -1,0 +1,88 @@
+"""How objects are divided among segments, and how many segments are open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from rekeyd.ledger.port import SegmentStage
+from rekeyd.ledger.rows import Filling, cut
+from rekeyd.ledger.schema import UNFINISHED_SEGMENT, moves, segments
+from rekeyd.ledger.sql.transaction import Transaction
+
+
+def assign(
+    tx: Transaction, move_id: int, stage: SegmentStage, number: int | None, sizes: Sequence[int]
+) -> list[int]:
+    """Find segments for objects of these sizes: gives the segment's id for each, in order.
+
+    The latest segment goes on being filled until somebody claims it, so that a thousand pages with one change each
+    make one segment.
+    """
+    if not sizes:
+        return []
+    filling = _filling(tx.db, move_id, stage)
+    joining, spans = cut(sizes, None if filling is None else Filling(filling.objects, filling.bytes))
+    ids = []
+    if filling is not None and joining:
+        tx.db.execute(
+            sa.update(segments)
+            .where(segments.c.id == filling.id)
+            .values(
+                objects=segments.c.objects + joining,
+                bytes=segments.c.bytes + sum(sizes[:joining]),
+            )
+        )
+        ids += [filling.id] * joining
+    for span in spans:
+        size = sum(sizes[span.start : span.stop])
+        ids += [new_segment(tx, move_id, stage, number, len(span), size)] * len(span)
+    count_open(tx, move_id, stage, len(spans))
+    return ids
+
+
+def new_segment(
+    tx: Transaction,
+    move_id: int,
+    stage: SegmentStage,
+    number: int | None,
+    count: int,
+    size: int,
+) -> int:
+    segment_id: int = tx.db.execute(
+        sa.insert(segments)
+        .values(
+            move_id=move_id,
+            pass_number=number,
+            stage=stage,
+            state="open",
+            objects=count,
+            bytes=size,
+        )
+        .returning(segments.c.id)
+    ).scalar_one()
+    return segment_id
+
+
+def count_open(tx: Transaction, move_id: int, stage: SegmentStage, change: int) -> None:
+    column = moves.c.open_retirements if stage == "retire" else moves.c.open_segments
+    if change:
+        tx.db.execute(sa.update(moves).where(moves.c.id == move_id).values({column: column + change}))
+
+
+def _filling(db: Connection, move_id: int, stage: SegmentStage) -> Any:  # noqa: ANN401 - a row
+    latest = db.execute(
+        sa.select(segments)
+        .where(
+            segments.c.move_id == move_id,
+            segments.c.state == "open",
+            sa.text(UNFINISHED_SEGMENT),
+        )
+        .order_by(segments.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    taken = latest is None or latest.stage != stage or latest.fence > 0
+    return None if taken else latest

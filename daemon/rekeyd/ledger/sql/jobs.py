@@ -1,0 +1,211 @@
+"""Jobs: claimed, held, finished."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Row as SqlRow
+
+from rekeyd.domain.errors import ConflictError
+from rekeyd.domain.job import (
+    CANCELLABLE_STATES,
+    RESUMABLE_STATES,
+    HeldReason,
+    Job,
+    JobPhase,
+)
+from rekeyd.ledger.port import JobClaim
+from rekeyd.ledger.schema import (
+    FAILED_OBJECT,
+    UNFINISHED_JOB,
+    DatabaseTime,
+    jobs,
+    objects,
+)
+from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.placements import end_pause_in_force
+from rekeyd.ledger.sql.reading import read_job
+from rekeyd.ledger.sql.transaction import Transaction
+
+_UNCLAIMED = {"holder": None, "lease_expires_at": None}
+"""What ends one's own claim: whoever gives it up has stopped."""
+
+
+def claim_job(tx: Transaction, holder: str, lease_seconds: float) -> JobClaim | None:
+    """Claim the next job that is due, of a tenant none of whose jobs is claimed."""
+    found = tx.db.execute(next_job()).first()
+    if found is None:
+        return None
+    fence = found.fence + 1
+    tx.db.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == found.id, jobs.c.fence == found.fence)
+        .values(
+            state="running" if found.state == "queued" else found.state,
+            holder=holder,
+            fence=fence,
+            lease_expires_at=DatabaseTime() + lease_seconds,
+        )
+    )
+    job = read_job(tx.db, found.id)
+    if found.state == "queued":
+        _record(tx, "job.running", job, holder, fence=fence)
+    return JobClaim(job, holder, fence, lease_seconds)
+
+
+def next_job() -> sa.Select[tuple[str, str, int]]:
+    """Id, state and fence of the job to claim next: a walk along the index of unfinished jobs."""
+    other = jobs.alias("other")
+    tenant_claimed = (
+        sa.select(other.c.id)
+        .where(other.c.tenant == jobs.c.tenant, other.c.lease_expires_at > DatabaseTime())
+        .exists()
+    )
+    return (
+        sa.select(jobs.c.id, jobs.c.state, jobs.c.fence)
+        .where(sa.text(UNFINISHED_JOB), jobs.c.due_at <= DatabaseTime(), sa.not_(tenant_claimed))
+        .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # PostgreSQL's; in SQLite this transaction has the lock
+    )
+
+
+def renew_job(tx: Transaction, claim: JobClaim) -> None:
+    """Extend the claim to its full length from now on."""
+    change_job(tx.db, claim, lease_expires_at=DatabaseTime() + claim.lease_seconds)
+
+
+def release_job(tx: Transaction, claim: JobClaim, due_in_seconds: float) -> None:
+    """Give the claim up until the job is due again, with nothing counted against it."""
+    change_job(tx.db, claim, due_at=DatabaseTime() + due_in_seconds, **_UNCLAIMED)
+
+
+def begin_job(tx: Transaction, claim: JobClaim) -> None:
+    """What held the job is over."""
+    former = _under_claim(tx, claim)
+    if former.state == "running":
+        return
+    change_job(tx.db, claim, state="running", held_reason=None, error=None)
+    _record(tx, "job.running", claim.job, claim.holder, former=former.held_reason)
+
+
+def enter_phase(tx: Transaction, claim: JobClaim, phase: JobPhase) -> None:
+    """Record how far the job is. No progress in itself: every attempt goes through the phases anew."""
+    former = _under_claim(tx, claim)
+    if former.phase == phase:
+        return
+    started_at = tx.now() if former.started_at is None else former.started_at
+    change_job(tx.db, claim, phase=phase, started_at=started_at)
+    _record(tx, "job.phase", claim.job, claim.holder, outcome=phase, former=former.phase)
+
+
+def record_failed_attempt(tx: Transaction, claim: JobClaim, error: str) -> int:
+    """Count an attempt; gives how many in a row there were."""
+    change_job(tx.db, claim, attempts=jobs.c.attempts + 1, error=error)
+    attempts: int = tx.db.execute(sa.select(jobs.c.attempts).where(jobs.c.id == claim.job.id)).scalar_one()
+    _record(tx, "job.attempt_failed", claim.job, claim.holder, outcome=error, attempts=attempts)
+    return attempts
+
+
+def hold_job(
+    tx: Transaction, claim: JobClaim, reason: HeldReason, error: str, recheck_seconds: float | None
+) -> None:
+    """Hold the job until it is looked at again; its claims and its pause end."""
+    former = _under_claim(tx, claim)
+    change_job(
+        tx.db,
+        claim,
+        state="held",
+        held_reason=reason,
+        error=error,
+        due_at=None if recheck_seconds is None else DatabaseTime() + recheck_seconds,
+        **_UNCLAIMED,
+    )
+    end_segment_claims(tx.db, claim.job.id)
+    end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
+    if (former.state, former.held_reason, former.error) != ("held", reason, error):
+        _record(tx, "job.held", claim.job, claim.holder, outcome=reason, reason=error)
+
+
+def finish_job(
+    tx: Transaction, claim: JobClaim, state: Literal["completed", "failed"], error: str | None
+) -> None:
+    """End the job, its claims and its pause."""
+    change_job(
+        tx.db,
+        claim,
+        state=state,
+        held_reason=None,
+        error=error,
+        finished_at=DatabaseTime(),
+        **_UNCLAIMED,
+    )
+    end_segment_claims(tx.db, claim.job.id)
+    end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
+    _record(tx, f"job.{state}", claim.job, claim.holder, outcome=state, reason=error)
+
+
+def resume_job(tx: Transaction, job_id: str, principal: str) -> Job:
+    """Queue a held or failed job anew, due at once."""
+    former = read_job(tx.db, job_id)
+    if former.state not in RESUMABLE_STATES:
+        raise ConflictError(f"{job_id} is {former.state}: only held and failed jobs are resumed")
+    tx.db.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(
+            state="queued",
+            held_reason=None,
+            error=None,
+            attempts=0,
+            due_at=DatabaseTime(),
+            finished_at=None,
+            **FENCED_OUT,
+        )
+    )
+    tx.db.execute(
+        sa.update(objects)
+        .where(objects.c.move_id == former.move_id, sa.text(FAILED_OBJECT))
+        .values(attempts=0)
+    )
+    _record(tx, "job.resumed", former, principal, former=former.state)
+    return read_job(tx.db, job_id)
+
+
+def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
+    """End the job and its claims; and its pause, unless that is another job's."""
+    former = read_job(tx.db, job_id)
+    if former.state == "cancelled":
+        return former
+    if former.state not in CANCELLABLE_STATES:
+        raise ConflictError(f"{job_id} is {former.state}: it can't be cancelled any more")
+    tx.db.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(state="cancelled", held_reason=None, finished_at=DatabaseTime(), **FENCED_OUT)
+    )
+    end_segment_claims(tx.db, job_id)
+    if former.state == "running" and not _tenant_is_worked_on(tx, former.tenant):
+        end_pause_in_force(tx, former.tenant, actor=principal, job=job_id)
+    _record(tx, "job.cancelled", former, principal, former=former.state)
+    return read_job(tx.db, job_id)
+
+
+def _tenant_is_worked_on(tx: Transaction, tenant: str) -> bool:
+    claimed = sa.select(jobs.c.id).where(
+        jobs.c.tenant == tenant,
+        jobs.c.lease_expires_at > DatabaseTime(),
+        jobs.c.state.in_(CLAIMABLE_STATES),  # a lease stays where a claim was ended by others
+    )
+    return tx.db.execute(claimed).first() is not None
+
+
+def _under_claim(tx: Transaction, claim: JobClaim) -> SqlRow[tuple[object, ...]]:
+    """The job's row as it stands. Raises ClaimLostError."""
+    change_job(tx.db, claim)
+    return tx.db.execute(sa.select(jobs).where(jobs.c.id == claim.job.id)).one()
+
+
+def _record(tx: Transaction, action: str, job: Job, actor: str, **details: object) -> None:
+    tx.record(action, actor=actor, tenant=job.tenant, job=job.id, **details)

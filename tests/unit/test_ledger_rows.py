@@ -1,0 +1,144 @@
+"""ledger.rows: the pure decisions about objects' rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rekeyd.domain.errors import ConflictError
+from rekeyd.domain.objects import CarryState, ObjectVersion
+from rekeyd.ledger.port import SEGMENT_BYTES_MAX, SEGMENT_OBJECTS_MAX, ObjectRow
+from rekeyd.ledger.rows import PLANNED_BEFORE_MAX, Filling, Move, Row, cut, listed, missing
+
+SIZES = st.lists(st.integers(0, 2 * SEGMENT_BYTES_MAX), max_size=40) | st.lists(
+    st.integers(0, 10), min_size=SEGMENT_OBJECTS_MAX - 2, max_size=2 * SEGMENT_OBJECTS_MAX + 2
+)
+FILLINGS = st.none() | st.builds(
+    Filling, st.integers(0, SEGMENT_OBJECTS_MAX), st.integers(0, 2 * SEGMENT_BYTES_MAX)
+)
+STATES: tuple[CarryState, ...] = get_args(CarryState)
+RETIRED = ("retiring", "deleted", "remaining")
+
+
+def row(state: CarryState, planned: int = 0) -> Row:
+    target = None if state in ("listed", "dropped") else ObjectVersion("a", 1, "copy")
+    before = tuple(ObjectVersion("a", 1, f"v{number}") for number in range(planned))
+    return Row(
+        ObjectRow(ObjectVersion("a", 1, "now"), state, 2, target, before, 5), 7, "why", "streamed/read"
+    )
+
+
+@settings(max_examples=50)
+@given(SIZES, FILLINGS)
+def test_every_object_has_one_place_and_no_segment_is_too_large(
+    sizes: list[int], filling: Filling | None
+) -> None:
+    joining, spans = cut(sizes, filling)
+
+    assert [*range(joining), *(index for span in spans for index in span)] == list(range(len(sizes)))
+    if filling is not None and joining:
+        assert filling.objects + joining <= SEGMENT_OBJECTS_MAX
+        assert filling.size_bytes + sum(sizes[:joining]) <= SEGMENT_BYTES_MAX
+    for span in spans:
+        assert 1 <= len(span) <= SEGMENT_OBJECTS_MAX
+        assert len(span) == 1 or sum(sizes[span.start : span.stop]) <= SEGMENT_BYTES_MAX
+
+
+@settings(max_examples=50)
+@given(SIZES)
+def test_no_segment_is_smaller_than_it_must_be(sizes: list[int]) -> None:
+    _, spans = cut(sizes, None)
+    for span, following in pairwise(spans):
+        together = sizes[span.start : following.start + 1]
+        assert len(together) > SEGMENT_OBJECTS_MAX or sum(together) > SEGMENT_BYTES_MAX
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("etag", ["now", "later"])
+def test_a_listed_row_is_carried_unless_it_is_verified_or_waits_already(state: CarryState, etag: str) -> None:
+    former, version = row(state), ObjectVersion("a", 1, etag)
+    if state in RETIRED:
+        with pytest.raises(ConflictError):
+            listed(former, version)
+        return
+    move = listed(former, version)
+    if etag == "now" and state in ("listed", "verified"):
+        assert move is None
+        return
+    assert move is not None
+    assert move.joins == "carry"
+    now = move.row.object
+    assert (now.source, now.state) == (version, "listed")
+    assert now.target == (None if state == "dropped" else former.object.target)
+    assert now.attempts == (2 if etag == "now" else 0)
+    assert now.crc64nvme is None
+    assert now.planned_before == (
+        () if etag == "now" or state in ("verified", "dropped") else (former.object.source,)
+    )
+
+
+@pytest.mark.parametrize("state", ["listed", "verified", "stale", "excluded"])
+@pytest.mark.parametrize(
+    ("recorded", "named", "same"),
+    [("1", "1", True), (None, "1", True), (None, None, True), ("1", "2", False), ("1", None, False)],
+)
+def test_another_time_of_modification_is_another_version(
+    state: CarryState, recorded: str | None, named: str | None, *, same: bool
+) -> None:
+    former = row(state)
+    former = replace(
+        former, object=replace(former.object, source=ObjectVersion("a", 1, "now", modified=recorded))
+    )
+    version = ObjectVersion("a", 1, "now", modified=named)
+
+    move = listed(former, version)
+
+    if same and (state == "listed" or (state == "verified" and recorded == named)):
+        assert move is None
+        return
+    assert move is not None
+    assert move.row.object.source == version
+    if same and state == "verified":
+        assert move == Move(replace(former, object=replace(former.object, source=version)), None)
+        return
+    assert (move.joins, move.row.state) == ("carry", "listed")
+    unsettled = not same and state != "verified"
+    assert move.row.object.planned_before == ((former.object.source,) if unsettled else ())
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_missing_row_vanishes_once(state: CarryState) -> None:
+    if state in RETIRED:
+        with pytest.raises(ConflictError):
+            missing(row(state))
+        return
+    move = missing(row(state))
+    if state in ("vanished", "dropped"):
+        assert move is None
+        return
+    assert move is not None
+    assert (move.joins, move.row.state, move.row.object.attempts) == ("sweep", "vanished", 0)
+    assert move.row.object.target == row(state).object.target
+
+
+def test_no_planned_version_is_ever_forgotten() -> None:
+    former, seen = row("listed"), []
+    for number in range(3 * PLANNED_BEFORE_MAX):
+        if former.state == "listed":
+            seen.append(former.object.source)
+        move = listed(former, ObjectVersion("a", 1, f"v{number}"))
+        assert move is not None
+        former = move.row
+        assert set(seen) <= set(former.object.planned_before)
+    assert (former.state, len(former.object.planned_before)) == ("failed", PLANNED_BEFORE_MAX + 1)
+    assert former.object.attempts > 0
+
+    resumed = replace(former, object=replace(former.object, attempts=0))
+    move = listed(resumed, ObjectVersion("a", 1, "after"))
+    assert move is not None
+    assert (move.joins, move.row.object.planned_before) == ("carry", former.object.planned_before)
