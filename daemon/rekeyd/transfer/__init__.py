@@ -1,0 +1,1 @@
+"""One object's journey: planned, copied, verified, and at last retired."""

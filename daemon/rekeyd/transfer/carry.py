@@ -1,0 +1,184 @@
+"""One object's journey from the source to a verified copy, as one outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rekeyd.domain.errors import (
+    AccessDeniedError,
+    KeyUnusableError,
+    NotFoundError,
+    PreconditionError,
+    StoreError,
+)
+from rekeyd.domain.evidence import Verdict
+from rekeyd.domain.objects import OWN_PREFIX, ObjectHead, ObjectVersion
+from rekeyd.ledger.port import ObjectOutcome, ObjectRow
+from rekeyd.stores.port import IfAbsent, IfMatches, LiveClaim, WriteCondition
+from rekeyd.transfer.copy import Copied, CopyTask, SourceChangedError, copy_object, source_evidence
+from rekeyd.transfer.route import Means, Route, head_or_none
+from rekeyd.transfer.verify import Verification, verify_copy
+
+CONFLICT = "conflict"
+"""How the reason of an object begins whose place in the target is taken by content that we did not write."""
+
+PASSING = "unavailable"
+"""How the reason of an object begins that failed by an error of the kind that passes."""
+
+_SETTLEMENTS_MAX = 2
+"""How often in one attempt the target may turn out to hold something else than the condition said."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What an attempt has come to know, kept also where it fails."""
+
+    row: ObjectRow
+    target: ObjectVersion | None
+
+    def outcome_in_vain(
+        self, reason: str, attempts_max: int, verdict: Verdict | None = None
+    ) -> ObjectOutcome:
+        """What to record of an attempt that didn't end in a verified copy."""
+        state: Literal["failed", "listed"] = "failed" if self.row.attempts + 1 >= attempts_max else "listed"
+        return ObjectOutcome(self.row.source, state, reason, verdict, self.target)
+
+
+async def carry(row: ObjectRow, route: Route, means: Means, claim: LiveClaim) -> ObjectOutcome:
+    """Copy the row's source version and verify the copy.
+
+    Errors of this one object are an outcome. Raised are those that concern all objects, KeyUnusableError and
+    AccessDeniedError, and ClaimLostError.
+    """
+    attempt = _Attempt(row, row.target)
+    if route.target_key(row.source.key).startswith(OWN_PREFIX):
+        return ObjectOutcome(
+            row.source, "failed", f"keys under {OWN_PREFIX} are rekeyd's own in a dedicated bucket"
+        )
+    try:
+        return await _copied_and_verified(attempt, route, means, claim)
+    except SourceChangedError as error:
+        return ObjectOutcome(row.source, "stale", str(error), target=attempt.target)
+    except (KeyUnusableError, AccessDeniedError):
+        raise
+    except (StoreError, ValueError) as error:
+        passing = isinstance(error, StoreError) and error.repeatable
+        reason = f"{PASSING}: {error}" if passing else str(error)
+        return attempt.outcome_in_vain(reason, means.object_attempts_max)
+
+
+async def _copied_and_verified(
+    attempt: _Attempt, route: Route, means: Means, claim: LiveClaim
+) -> ObjectOutcome:
+    try:
+        return await _copy_and_verify(attempt, route, means, claim)
+    except (NotFoundError, PreconditionError):
+        # Perhaps the source version went while it was compared: then this was no attempt in vain.
+        await _standing_source(attempt.row, route)
+        raise
+
+
+async def _copy_and_verify(attempt: _Attempt, route: Route, means: Means, claim: LiveClaim) -> ObjectOutcome:
+    row = attempt.row
+    condition: WriteCondition = IfMatches(row.target.etag) if row.target else IfAbsent()
+    refusal: StoreError | None = None
+    for _ in range(_SETTLEMENTS_MAX):
+        # What the store failed to copy by itself is streamed the next time: SeaweedFS answers 500 for some keys.
+        server_side = route.server_side and row.attempts == 0
+        task = CopyTask(route, row.source, condition, means, claim, server_side)
+        try:
+            copied = await copy_object(task)
+        except (PreconditionError, NotFoundError) as error:
+            settled = await _settle(attempt, task)
+            if isinstance(settled, ObjectOutcome):
+                return settled
+            condition, refusal = settled, error
+            continue
+        return await _verify_written(attempt, route, copied, means)
+    assert refusal is not None, "no settlement was tried"
+    raise refusal
+
+
+async def _verify_written(attempt: _Attempt, route: Route, copied: Copied, means: Means) -> ObjectOutcome:
+    key = route.target_key(attempt.row.source.key)
+    attempt.target = ObjectVersion(
+        key, attempt.row.source.size_bytes, copied.written.etag, copied.written.version_id
+    )
+    head = await route.target.head(route.target_location.bucket, key, copied.written.version_id)
+    if head.version.etag != copied.written.etag:
+        reason = "the target has another version than the one just written"
+        return attempt.outcome_in_vain(reason, means.object_attempts_max)
+    verification = await verify_copy(
+        route,
+        attempt.row.source,
+        copied.source,
+        head,
+        target_computes=copied.target_computes,
+        means=means,
+    )
+    return _judged(attempt, verification, means)
+
+
+def _judged(attempt: _Attempt, verification: Verification, means: Means) -> ObjectOutcome:
+    judgement = verification.judgement
+    if judgement.verdict != "verified":
+        reason = f"{judgement.verdict}: {', '.join(judgement.reasons)}"
+        return attempt.outcome_in_vain(reason, means.object_attempts_max, judgement.verdict)
+    return ObjectOutcome(
+        attempt.row.source,
+        "verified",
+        verdict="verified",
+        target=verification.target,
+        crc64nvme=verification.crc64nvme,
+        evidence=verification.evidence,
+    )
+
+
+async def _settle(attempt: _Attempt, task: CopyTask) -> ObjectOutcome | WriteCondition:
+    """Find out by reading what a refused write means: it may be our own, whose answer was lost.
+
+    Gives the outcome, or the condition under which to write once more.
+    """
+    row, route = attempt.row, task.route
+    source_head = await _standing_source(row, route)
+    found = await head_or_none(route.target, route.target_location.bucket, task.target_key)
+    if found is None:
+        attempt.target = None
+        return IfAbsent()
+    if row.target is not None and found.version.etag == row.target.etag:
+        return IfMatches(found.version.etag)
+    if found.version.size_bytes == row.source.size_bytes:
+        # Nobody tells how these bytes came here, so they are read, whatever the target reports.
+        verification = await verify_copy(
+            route,
+            row.source,
+            await source_evidence(task, source_head),
+            found,
+            target_computes=False,
+            means=task.means,
+        )
+        if verification.judgement.verdict == "verified":
+            return _judged(attempt, verification, task.means)
+    if _planned_by_us(found.version, row.planned_before):
+        return IfMatches(found.version.etag)
+    return ObjectOutcome(
+        row.source, "failed", f"{CONFLICT}: the target holds other content that we did not write"
+    )
+
+
+async def _standing_source(row: ObjectRow, route: Route) -> ObjectHead:
+    """The head of the row's source version. Raises SourceChangedError where it no longer stands."""
+    head = await head_or_none(route.source, route.source_location.bucket, row.source.key)
+    if head is None or head.version.etag != row.source.etag:
+        raise SourceChangedError(f"{row.source.key!r} is another version by now, or gone")
+    return head
+
+
+def _planned_by_us(found: ObjectVersion, planned: Sequence[ObjectVersion]) -> bool:
+    """Whether what the target holds is, by all that can be told, a copy of a version planned before.
+
+    The bucket is ours alone until the switch, so its size is enough to tell which of our copies it is.
+    """
+    return any(version.size_bytes == found.size_bytes for version in planned)
