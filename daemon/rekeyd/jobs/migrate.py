@@ -1,0 +1,123 @@
+"""The story of a migration, from its claim to its end. Each chapter can be begun again after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.cutover import cut_over
+from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
+from rekeyd.jobs.passes import make_pass
+from rekeyd.jobs.preflight import Ready, preflight
+from rekeyd.jobs.provision import canary_reads, provision
+from rekeyd.jobs.run import JobRun, first_of
+from rekeyd.jobs.watch import watch_key
+
+log = structlog.get_logger()
+
+_PAUSES_MAX = 5
+"""After so many pauses in a row whose time was too short, a person should look at the settings."""
+
+_REMAINING_SHOWN_MAX = 3
+
+
+async def migrate(run: JobRun) -> Ending:
+    """Move the job's tenant; give how this attempt ends."""
+    record, _ = await run.tools.ledger.placement(run.job.tenant)
+    begun = await run.tools.ledger.current_pass(run.claim) is not None
+    await run.tools.ledger.enter_phase(run.claim, "preflight")
+    dedicated = record is not None and record.phase == "dedicated"
+    ready = await preflight(run.tools, run.job, begun=begun, dedicated=dedicated)
+    if isinstance(ready, Held | Failed):
+        return ready
+    await run.tools.ledger.begin_job(run.claim)
+    return await first_of(
+        _move(run, record, ready), watch_key(run.tools, run.job, ready.region), run.obstacle()
+    )
+
+
+async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> Ending:
+    if record is None or record.phase != "dedicated":
+        provisioned = await _provision(run, ready)
+        if isinstance(provisioned, Held):
+            return provisioned
+        switched = await _catch_up(run)
+        if isinstance(switched, Held):
+            return switched
+        record = switched
+    waiting = await _grace(run, record)
+    return waiting or await _retire(run)
+
+
+async def _provision(run: JobRun, ready: Ready) -> Held | None:
+    await run.tools.ledger.enter_phase(run.claim, "provision")
+    provisioned = await provision(run.tools, run.job, ready, run.kept)
+    if isinstance(provisioned, Held):
+        return provisioned
+    await run.tools.ledger.set_key_state(run.claim, "active")
+    run.checks_checksums = provisioned.checks_checksums
+    return None
+
+
+async def _catch_up(run: JobRun) -> PlacementRecord | Held:
+    """Passes until one finds little, then the pause; and again, where the pause was too short for what came."""
+    timings = run.tools.timings
+    for _ in range(_PAUSES_MAX):
+        await run.tools.ledger.enter_phase(run.claim, "copy")
+        for _ in range(timings.passes_max):
+            found = await make_pass(run, None)
+            if isinstance(found, Held):
+                return found
+            if (
+                found.changed_objects <= timings.pass_objects_small
+                and found.changed_bytes <= timings.pass_bytes_small
+            ):
+                break
+        switched = await cut_over(run)
+        if switched is not None:
+            return switched
+    error = f"{_PAUSES_MAX} pauses in a row ended before all was verified; the log has the reason of each"
+    return Held("pause_too_short", error, by_itself=False)
+
+
+async def _grace(run: JobRun, record: PlacementRecord) -> Waiting | None:
+    """How long the source is still to be kept, counted from when the switch took effect for everybody."""
+    assert record.writes_from is not None, "dedicated without a time"
+    await run.tools.ledger.enter_phase(run.claim, "grace")
+    over_at = record.writes_from + run.job.grace_seconds
+    left_seconds = over_at - await run.tools.ledger.now()
+    if left_seconds <= 0:
+        return None
+    if left_seconds <= run.tools.timings.lease_seconds:
+        await asyncio.sleep(left_seconds)
+        return None
+    return Waiting(left_seconds)
+
+
+async def _retire(run: JobRun) -> Ending:
+    """Delete the verified source versions, then look once more at what the source holds."""
+    ledger = run.tools.ledger
+    await ledger.enter_phase(run.claim, "retire")
+    if not await canary_reads(run.tools, run.job):
+        return Held("drift", "the canary in the target is gone, or isn't the tenant's")
+    while await ledger.plan_retirement(run.claim):
+        run.tools.work_came.set()
+        await asyncio.sleep(run.tools.timings.poll_seconds)
+    remark = await _remaining(run)
+    await ledger.enter_phase(run.claim, "done")
+    return Completed(remark)
+
+
+async def _remaining(run: JobRun) -> str | None:
+    """What is left in the source: reported, never deleted."""
+    source = run.job.source
+    objects = run.tools.source_of(run.job).objects
+    page = await objects.list_page(source.bucket, source.prefix)
+    uploads = await objects.list_uploads(source.bucket, source.prefix)
+    if not page.objects and not uploads:
+        return None
+    shown = ", ".join(repr(version.key) for version in page.objects[:_REMAINING_SHOWN_MAX])
+    more = " or more" if page.resume_after is not None else ""
+    return f"the source still holds {len(page.objects)}{more} objects ({shown}) and {len(uploads)} unfinished uploads"

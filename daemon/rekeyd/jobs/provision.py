@@ -1,0 +1,144 @@
+"""Making the dedicated bucket what it must be, and reading back that it is."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from rekeyd.domain.errors import InterruptedTransferError, StoreRefusedError
+from rekeyd.domain.job import Job
+from rekeyd.domain.objects import OWN_PREFIX, Attributes, ObjectVersion
+from rekeyd.jobs.endings import Held
+from rekeyd.jobs.preflight import TENANT_TAG, Ready
+from rekeyd.jobs.tools import Store, Tools
+from rekeyd.stores.content import BytesContent
+from rekeyd.stores.port import BucketDescription, IfAbsent, IfMatches, LiveClaim, ObjectStore, UnderKey
+from rekeyd.transfer.checksum import crc64nvme
+from rekeyd.transfer.route import head_or_none
+
+CANARY_KEY = OWN_PREFIX + "canary"
+PROBE_KEY = OWN_PREFIX + "probe"
+
+_WRONG_CHECKSUM_CODES = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
+"""How S3 says that a body doesn't have the announced checksum ("Error responses", Amazon S3 API Reference)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """The dedicated bucket stands as it should."""
+
+    checks_checksums: bool
+    """It was seen to refuse a write whose checksum is wrong."""
+
+
+async def provision(tools: Tools, job: Job, ready: Ready, claim: LiveClaim) -> Provisioned | Held:
+    """Make the bucket, or complete one that was begun; read back every setting; prove the key with an object.
+
+    Repeating it changes nothing more.
+    """
+    store = tools.target_of(job)
+    await _configure(store, job, ready, claim)
+    bucket = await store.buckets.describe(job.target.bucket)
+    drift = "there is no bucket" if bucket is None else _drift(store, job, bucket)
+    if drift:
+        return Held("drift", f"{job.target.bucket}: {drift}")
+    return await _prove_key(store, job, claim) or Provisioned(
+        await _refuses_wrong_checksum(store, job, claim)
+    )
+
+
+async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> None:
+    name, bucket = job.target.bucket, ready.bucket
+    if bucket is None:
+        await store.buckets.create(name, ready.region, claim=claim)
+    if bucket is None or bucket.tags.get(TENANT_TAG) != job.tenant:
+        tags = {} if bucket is None else dict(bucket.tags)
+        await store.buckets.set_tags(name, tags | {TENANT_TAG: job.tenant}, claim=claim)
+    if bucket is None or not _has_default_key(job, bucket):
+        await store.buckets.set_default_key(name, job.message.key.arn, claim=claim)
+    if bucket is None or bucket.public_access_blocked is not True:
+        await store.buckets.block_public_access(name, claim=claim)
+
+
+def _has_default_key(job: Job, bucket: BucketDescription) -> bool:
+    encryption = bucket.default_encryption
+    return (
+        encryption.algorithm == "aws:kms" and encryption.key == job.message.key.arn and not bucket.bucket_key
+    )
+
+
+def _drift(store: Store, job: Job, bucket: BucketDescription) -> str:
+    """How the bucket, as it was read back, isn't what it was made to be; empty where it is."""
+    if bucket.tags.get(TENANT_TAG) != job.tenant:
+        return f"the tag {TENANT_TAG} isn't kept"
+    if not _has_default_key(job, bucket):
+        return "the default encryption isn't the customer key without S3 Bucket Keys"
+    if bucket.public_access_blocked is False or (
+        bucket.public_access_blocked is None and store.blocks_public_access
+    ):
+        return "public access isn't blocked"
+    return ""
+
+
+async def _prove_key(store: Store, job: Job, claim: LiveClaim) -> Held | None:
+    """Write an object that names no key and read it back: the default key must be at work."""
+    data = f"rekeyd canary of {job.tenant} {secrets.token_hex(16)}".encode()
+    key_arn = job.message.key.arn
+    await _overwrite_own(store.objects, job, CANARY_KEY, data, None, claim)
+    head = await store.objects.head(job.target.bucket, CANARY_KEY)
+    if (head.encryption.algorithm, head.encryption.key) != ("aws:kms", key_arn):
+        return Held("drift", f"{job.target.bucket}: what is written without a key isn't under {key_arn}")
+    if await _read(store, job, head.version) != data:
+        return Held("drift", f"{job.target.bucket}: the canary doesn't read back as it was written")
+    return None
+
+
+async def canary_reads(tools: Tools, job: Job) -> bool:
+    """Whether the canary in the target can be read now: the key is at work and the bucket is ours to read."""
+    store = tools.target_of(job)
+    head = await head_or_none(store.objects, job.target.bucket, CANARY_KEY)
+    if head is None:
+        return False
+    data = await _read(store, job, head.version)
+    return data.startswith(f"rekeyd canary of {job.tenant} ".encode())
+
+
+async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> bool:
+    """Offer bytes with a checksum that isn't theirs: who takes them doesn't look at checksums.
+
+    Only the store's own word for a wrong checksum counts; whatever else goes wrong proves nothing.
+    """
+    data = b"these bytes do not have the checksum that is announced"
+    refused = False
+    try:
+        # Once is enough: repeating is for damage on the way, and this damage is on purpose.
+        await _overwrite_own(store.objects_once, job, PROBE_KEY, data, crc64nvme(data) ^ 1, claim)
+    except (InterruptedTransferError, StoreRefusedError) as error:
+        refused = error.code in _WRONG_CHECKSUM_CODES
+    head = await head_or_none(store.objects, job.target.bucket, PROBE_KEY)
+    if head is None:
+        return refused
+    await store.objects.delete(job.target.bucket, [head.version], claim=claim)
+    return False
+
+
+async def _overwrite_own(
+    objects: ObjectStore, job: Job, key: str, data: bytes, crc: int | None, claim: LiveClaim
+) -> None:
+    """Write one of rekeyd's own objects over exactly what stands there."""
+    head = await head_or_none(objects, job.target.bucket, key)
+    await objects.put(
+        job.target.bucket,
+        key,
+        BytesContent(data),
+        Attributes({"content-type": "text/plain"}),
+        condition=IfAbsent() if head is None else IfMatches(head.version.etag),
+        under=None if key == CANARY_KEY else UnderKey(job.message.key.arn),
+        crc64nvme=crc,
+        claim=claim,
+    )
+
+
+async def _read(store: Store, job: Job, version: ObjectVersion) -> bytes:
+    async with store.objects.read(job.target.bucket, version) as stream:
+        return b"".join([chunk async for chunk in stream.chunks()])

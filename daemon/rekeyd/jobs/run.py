@@ -1,0 +1,53 @@
+"""A job being worked on: what its story, its watch and the workers of its segments share in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from rekeyd.domain.job import Job
+from rekeyd.jobs.claims import KeptClaim
+from rekeyd.jobs.endings import Held
+from rekeyd.jobs.tools import Tools
+from rekeyd.ledger.port import JobClaim
+
+T = TypeVar("T")
+
+
+class JobRun:
+    """One attempt at a job."""
+
+    def __init__(self, claim: JobClaim, kept: KeptClaim, tools: Tools) -> None:
+        self.claim = claim
+        self.kept = kept
+        self.tools = tools
+        self.checks_checksums = False
+        """What provisioning found of the target. Until then nothing that it reports is believed."""
+        self._obstacle: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+
+    @property
+    def job(self) -> Job:
+        """The job as it was when it was claimed."""
+        return self.claim.job
+
+    def report(self, obstacle: Held) -> None:
+        """Say that something stands in the way of all its objects. The first word counts."""
+        if not self._obstacle.done():
+            self._obstacle.set_result(obstacle)
+
+    async def obstacle(self) -> Held:
+        """Wait until somebody reports one."""
+        return await asyncio.shield(self._obstacle)
+
+
+async def first_of(*calls: Awaitable[T]) -> T:
+    """Run all side by side; the first to end, well or badly, gives the result. The others are cancelled and awaited."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

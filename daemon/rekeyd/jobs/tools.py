@@ -1,0 +1,109 @@
+"""What the stories are given to work with. The service puts it together; nothing here is made by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from rekeyd.custody.port import Custody
+from rekeyd.domain.errors import StoreRefusedError
+from rekeyd.domain.evidence import Verdict
+from rekeyd.domain.job import Job
+from rekeyd.domain.objects import Location
+from rekeyd.ledger.port import Ledger
+from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.transfer.route import Means, Route
+
+
+class JobMetrics(Protocol):
+    """What is counted on the way. Stages are `listed`, `copied`, `verified` and `deleted`."""
+
+    def count_objects(self, stage: str, objects: int, size_bytes: int) -> None: ...
+
+    def count_verdict(self, verdict: Verdict) -> None: ...
+
+    def count_failure(self, reason: str) -> None: ...
+
+    def count_key_check(self, outcome: str) -> None: ...
+
+    def count_lost_claim(self) -> None: ...
+
+    def observe_job(self, kind: str, outcome: str, seconds: float) -> None: ...
+
+    def observe_pause(self, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A store of the settings: its objects, its buckets, and where buckets are made."""
+
+    objects: ObjectStore
+    objects_once: ObjectStore
+    """The same without retries, for a call that is expected to fail."""
+    buckets: BucketControl
+    region: str
+    blocks_public_access: bool
+    """Whether the store must be able to block public access: on AWS it is required, elsewhere reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How long things may take, in seconds, and what counts as little."""
+
+    placement_ttl_seconds: float
+    write_seconds_max: float
+    pause_seconds_max: float
+    pass_objects_small: int
+    pass_bytes_small: int
+    passes_max: int
+    lease_seconds: float
+    call_seconds_max: float
+    held_recheck_seconds: float
+    key_check_seconds: float
+    poll_seconds: float
+    job_attempts_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Everything that the stories share."""
+
+    ledger: Ledger
+    stores: Mapping[str, Store]
+    custody: Custody
+    means: Means
+    timings: Timings
+    metrics: JobMetrics
+    objects_in_flight: asyncio.Semaphore
+    """The places for objects on their way, of all segments together."""
+    objects_in_flight_max: int
+    """How many places there are."""
+    work_came: asyncio.Event
+    """Set when there may be something to claim, or a segment has ended: nobody waits longer than a poll anyway."""
+
+    def source_of(self, job: Job) -> Store:
+        """The store of the job's source. Raises StoreRefusedError where the settings no longer have it."""
+        return self._store_of(job.source)
+
+    def target_of(self, job: Job) -> Store:
+        """The store of the job's target. Likewise."""
+        return self._store_of(job.target)
+
+    def _store_of(self, location: Location) -> Store:
+        if location.store not in self.stores:
+            raise StoreRefusedError("settings", f"{location}: there is no store {location.store}")
+        return self.stores[location.store]
+
+    def route_of(self, job: Job, *, target_checks_checksums: bool) -> Route:
+        """The way of the job's objects."""
+        return Route(
+            source=self.source_of(job).objects,
+            source_location=job.source,
+            target=self.target_of(job).objects,
+            target_location=job.target,
+            key_arn=job.message.key.arn,
+            target_checks_checksums=target_checks_checksums,
+            read_back=job.message.options.verify == "read_back",
+        )

@@ -1,0 +1,326 @@
+"""Claims among processes: cancelled, stopped, taken over, worked on by two at once, and given up for a long wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from rekeyd.domain.errors import ClaimLostError, KeyUnusableError
+from rekeyd.domain.key import KeyDescription, KmsKey
+from rekeyd.ledger import rows
+from tests.jobs.conftest import MakeWorld
+from tests.jobs.world import (
+    FINAL,
+    MEBIBYTE,
+    SOURCE,
+    TARGET_BUCKET,
+    TENANT,
+    Data,
+    World,
+    eventually,
+)
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two objects a segment."""
+    monkeypatch.setattr(rows, "SEGMENT_OBJECTS_MAX", 2)
+
+
+@pytest.mark.parametrize("operation", ["put", "read", "put_part", "complete_upload"])
+async def test_nothing_is_changed_once_the_claims_of_a_cancelled_job_have_ended(
+    world: World, operation: str
+) -> None:
+    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    objects = world.fill()
+    arrived = asyncio.Event()
+    world.script.on(operation, nth=4 if operation in {"put", "read"} else 1).hangs(arrived)
+    async with world.process() as process:
+        await world.admit(process.direct)
+        async with process.working() as task:
+            await arrived.wait()
+            assert (await process.direct.cancel_job("job-1", "an operator")).state == "cancelled"
+            await asyncio.sleep(world.timings.lease_seconds)
+            changed = len(world.script.mutations())
+            await asyncio.sleep(world.timings.lease_seconds / 2)
+            assert len(world.script.mutations()) == changed
+            assert not task.done()
+        assert (await process.direct.job("job-1")).state == "cancelled"
+        assert await world.claimed() == 0
+        record, _ = await process.direct.placement(TENANT)
+        assert record is not None
+        assert record.phase == "shared"
+        await world.assert_trail(process.direct)
+    assert set(world.in_source()) == set(objects)
+    assert world.script.count("delete", SOURCE.bucket) == 0
+
+
+async def test_another_job_takes_up_what_a_cancelled_one_left(world: World) -> None:
+    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    objects = world.fill()
+    arrived = asyncio.Event()
+    world.script.on("put_part", nth=2).hangs(arrived)
+    async with world.process() as process:
+        await world.admit(process.direct)
+        async with process.working():
+            await arrived.wait()
+            await process.direct.cancel_job("job-1", "an operator")
+            await world.admit(process.direct, "job-2")
+            await process.reached(FINAL, "job-2")
+        await world.assert_moved(process.direct, objects, "job-2")
+
+
+async def test_a_job_resubmitted_after_the_switch_copies_nothing(world: World) -> None:
+    world.guards_deletes = False
+    world.fill()
+    async with world.process() as process:
+        await process.move()
+        world.put_into(world.target_shelf, TARGET_BUCKET, "new", Data(b"a writer's"))
+        kept = dict(world.target_shelf.buckets[TARGET_BUCKET].objects)
+        changed, listed = len(world.script.mutations()), world.script.count("list_page")
+        world.put("late", Data(b"a broken promise"))
+    async with world.process() as process:
+        await world.admit(process.direct, "job-2")
+        job = await process.work("job-2")
+        assert job.state == "completed"
+        assert "'tenants/acme/late'" in str(job.error)
+    assert len(world.script.mutations()) == changed
+    assert world.script.count("list_page") == listed + 1  # what remains in the source
+    assert world.target_shelf.buckets[TARGET_BUCKET].objects == kept
+    assert set(world.in_source()) == {"late"}
+
+
+async def test_a_long_grace_occupies_nobody_and_is_taken_up_when_it_is_over(world: World) -> None:
+    objects = world.fill()
+    async with world.process() as process:
+        await world.admit(process.direct, grace_seconds=3600)
+        async with process.working() as task:
+
+            async def waiting() -> bool:
+                job = await process.direct.job("job-1")
+                return job.phase == "grace" and not await world.claimed()
+
+            await eventually(waiting)
+            assert (await process.direct.job("job-1")).state == "running"
+            assert set(world.in_source()) == set(objects) == set(world.in_target())
+            assert await process.direct.claim_job("daemon-2", 1.0) is None
+            assert not process.worker._runs
+            await world.make_due()
+            # Only the switch is made older: the grace counts from it.
+            assert not task.done()
+        assert world.script.count("delete", SOURCE.bucket) == 0
+    async with world.process() as process:
+        await world.rewind(3601)
+        await process.work(until=FINAL)
+        await world.assert_moved(process.direct, objects)
+
+
+async def test_what_a_writer_replaced_in_the_target_during_the_grace_remains_in_the_source(
+    world: World,
+) -> None:
+    world.guards_deletes = False
+    world.fill()
+    async with world.process() as process:
+        await world.admit(process.direct, grace_seconds=3600)
+        async with process.working():
+
+            async def waiting() -> bool:
+                job = await process.direct.job("job-1")
+                return job.phase == "grace" and not await world.claimed()
+
+            await eventually(waiting)
+    world.put_into(world.target_shelf, TARGET_BUCKET, "a/small", Data(b"newer"))
+    del world.target_shelf.buckets[TARGET_BUCKET].objects["z"]
+    world.put("a/empty", Data(b"a broken promise"))
+    await world.rewind(3601)
+    async with world.process() as process:
+        job = await process.work(until=FINAL)
+        assert job.state == "completed"
+        assert "3 objects" in str(job.error)
+        await world.assert_trail(process.direct)
+    assert set(world.in_source()) == {"a/small", "z", "a/empty"}
+    assert world.target_shelf.buckets[TARGET_BUCKET].objects["a/small"].data == b"newer"
+    assert "z" not in world.target_shelf.buckets[TARGET_BUCKET].objects
+
+
+@pytest.mark.parametrize("operation", ["read", "put", "put_part", "head", "list_page", "delete"])
+async def test_stopped_amid_work_nothing_is_claimed_and_all_can_be_taken_up(
+    world: World, operation: str
+) -> None:
+    objects = world.fill()
+    first: list[bool] = []
+    async with world.process() as process:
+
+        def stop() -> None:
+            first.append(True)
+            process.worker.stop()
+
+        bucket = (
+            None
+            if operation == "head"
+            else {"put": TARGET_BUCKET, "put_part": TARGET_BUCKET}.get(operation, SOURCE.bucket)
+        )
+        world.script.on(operation, bucket=bucket, nth=1 if operation != "put" else 4).first(stop).waits(0.1)
+        await world.admit(process.direct)
+        async with asyncio.timeout(20):
+            await process.worker.run()
+        assert first
+        job = await process.direct.job("job-1")
+        assert job.state == "running"
+        assert await world.claimed() == 0
+        assert world.target_shelf.uploads == {}
+        record, _ = await process.direct.placement(TENANT)
+        assert record is not None
+        assert record.phase != "paused"
+    async with world.process("daemon-2") as process:
+        await process.work()
+        await world.assert_moved(process.direct, objects)
+
+
+async def test_cancelled_from_outside_it_ends_and_leaves_no_upload(world: World) -> None:
+    """The second signal."""
+    objects = world.fill()
+    arrived = asyncio.Event()
+    world.script.on("put_part", nth=2).hangs(arrived)
+    async with world.process() as process:
+        await world.admit(process.direct)
+        work = asyncio.create_task(process.worker.run())
+        await arrived.wait()
+        assert world.target_shelf.uploads
+        work.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(work, return_exceptions=True)
+        assert work.cancelled()
+        assert world.target_shelf.uploads == {}
+    await world.expire_leases()
+    async with world.process("daemon-2") as process:
+        await process.work()
+        await world.assert_moved(process.direct, objects)
+
+
+@pytest.mark.usefixtures("small_segments")
+async def test_two_daemons_share_the_work(world: World) -> None:
+    objects = world.fill({f"{number:02}": Data(b"data" * number) for number in range(24)})
+    world.script.always("put").waits(0.03)
+    async with world.process("daemon-1") as first, world.process("daemon-2") as second:
+        await world.admit(first.direct)
+        async with first.working(), second.working():
+            await first.reached(FINAL)
+        await world.assert_moved(first.direct, objects)
+        actors = [
+            json.loads(record.body)["actor"]
+            async for record in first.direct.audit_records("main")
+            if json.loads(record.body)["action"] == "objects.recorded"
+        ]
+    assert set(actors) == {"daemon-1", "daemon-2"}
+    puts = [call.keys[0] for call in world.script.calls if call.operation == "put"]
+    assert all(puts.count(name) == 1 for name in objects)
+
+
+@pytest.mark.usefixtures("small_segments")
+@pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "server_side"])
+async def test_claims_that_overlap_do_no_harm(make_world: MakeWorld, server_side: bool) -> None:
+    """Each believes to hold its claims still when the other has taken them."""
+    world = make_world(server_side=server_side)
+    objects = world.fill({f"{number:02}": Data(b"data" * number) for number in range(16)})
+    objects |= world.fill({"large": Data(b"L" * (6 * MEBIBYTE))})
+    for operation in ("put", "copy", "delete", "copy_part", "put_part"):
+        world.script.always(operation).waits(0.02)
+    async with world.process("daemon-1") as first, world.process("daemon-2") as second:
+        await world.admit(first.direct)
+        async with first.working() as one, second.working() as two:
+            for _ in range(6):
+                await asyncio.sleep(0.07)
+                await world.expire_leases()
+            await first.reached(FINAL)
+            assert not one.done()
+            assert not two.done()
+        await world.assert_moved(first.direct, objects)
+    assert world.metrics.claims_lost > 0
+
+
+async def test_a_job_claimed_again_while_its_former_run_still_ends_is_no_broken_invariant(
+    world: World,
+) -> None:
+    """A renewal is refused; before the former run's objects have given up, this very process claims the job anew."""
+    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    objects = world.fill()
+    arrived = asyncio.Event()
+    world.script.on("put_part", nth=1).hangs(arrived)
+    ending = world.script.on("abort_upload").waits(0.5)
+
+    async def lose() -> None:
+        if arrived.is_set():
+            del process.seen_ledger.before["renew_job"]
+            await world.expire_leases()
+            raise ClaimLostError("taken over")
+
+    async with world.process() as process:
+        process.seen_ledger.before["renew_job"] = lose
+        await world.admit(process.direct)
+        await process.work(until=FINAL)
+        assert ending.applied
+        await world.assert_moved(process.direct, objects)
+
+
+@pytest.mark.usefixtures("small_segments")
+async def test_a_worker_of_anothers_job_that_can_not_do_its_segments_does_not_storm(
+    world: World,
+) -> None:
+    world.timings = replace(world.timings, poll_seconds=0.2)
+    world.fill({f"{number:02}": Data(b"data") for number in range(8)})
+    world.script.always("put", key="00").fails(KeyUnusableError)
+
+    async def none(*_: object) -> None:
+        return None
+
+    async with world.process("daemon-1") as first, world.process("daemon-2") as second:
+        vars(first.seen_ledger)["claim_segment"] = none
+        vars(second.seen_ledger)["claim_job"] = none
+        await world.admit(first.direct)
+        async with first.working(), second.working():
+
+            async def tried() -> bool:
+                return world.script.count("put", TARGET_BUCKET) > 3
+
+            await eventually(tried)
+            before = world.script.count("read", SOURCE.bucket)
+            await asyncio.sleep(0.5)
+            after = world.script.count("read", SOURCE.bucket)
+    # A segment of two objects, two segments at once, and again after a poll.
+    assert after - before <= 2 * 2 * (1 + 0.5 / world.timings.poll_seconds)
+
+
+async def test_unverified_work_of_a_lost_segment_is_not_recorded(world: World) -> None:
+    """What a late holder reports is refused, and what it wrote is found by whoever comes next."""
+    objects = world.fill()
+    lost = world.script.on("put", key="z").then(
+        lambda: asyncio.get_running_loop().create_task(world.expire_leases())
+    )
+    async with world.process() as process:
+        await process.move()
+        assert lost.applied
+        await world.assert_moved(process.direct, objects)
+
+
+@pytest.mark.usefixtures("small_segments")
+async def test_while_the_key_service_is_asked_what_is_wrong_nothing_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.fill({f"{number:02}": Data(b"data") for number in range(8)})
+    describe = world.custody.describe
+
+    async def slowly(key: KmsKey) -> KeyDescription | None:
+        if failing.applied:
+            await asyncio.sleep(0.5)
+        return await describe(key)
+
+    monkeypatch.setattr(world.custody, "describe", slowly)
+    failing = world.script.always("read", bucket=SOURCE.bucket).fails(KeyUnusableError)
+    async with world.process() as process:
+        job = await process.move()
+    assert (job.state, job.held_reason) == ("held", "key_unusable")
+    assert failing.applied <= world.segments_max * 2, "two segments of two objects each, once"

@@ -1,0 +1,454 @@
+"""A whole small world: a tenant's source, its target, its key, a ledger on a file, and processes that work in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar, cast
+
+from rekeyd.custody.memory import MemoryCustody
+from rekeyd.domain.audit import first_broken
+from rekeyd.domain.evidence import Verdict
+from rekeyd.domain.job import Job, JobState, read_job_message
+from rekeyd.domain.key import KmsKey
+from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
+from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.tools import Store, Timings, Tools
+from rekeyd.jobs.worker import Worker
+from rekeyd.ledger.port import Ledger
+from rekeyd.ledger.sql import SqlLedger
+from rekeyd.stores.guarded import Retries, RetryPolicy
+from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
+from rekeyd.stores.guarded.operation import READ
+from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
+from rekeyd.stores.memory.shelf import DEFAULT_CONTENT_TYPE
+from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.transfer.checksum import Reading, crc64nvme
+from rekeyd.transfer.pace import ByteBudget
+from rekeyd.transfer.plan import PlanLimits
+from rekeyd.transfer.route import Means
+from tests.doubles.faulty import Call, FaultyControl, FaultyStore, Script, as_it_is
+from tests.doubles.mortal import Life, MortalLedger
+
+T = TypeVar("T")
+
+MEBIBYTE = 1024**2
+TENANT = "acme"
+SOURCE = Location.parse("s3://shared/tenants/acme/")
+TARGET_BUCKET = "byok-acme"
+KEY = KmsKey(
+    kind="kms",
+    arn="arn:aws:kms:us-east-1:111122223333:key/acme",
+    alias="arn:aws:kms:us-east-1:111122223333:alias/acme",
+)
+FINAL: tuple[JobState, ...] = ("completed", "failed", "cancelled")
+SETTLED: tuple[JobState, ...] = (*FINAL, "held")
+
+TIMINGS = Timings(
+    placement_ttl_seconds=0.0,
+    write_seconds_max=0.0,
+    pause_seconds_max=20.0,
+    pass_objects_small=0,
+    pass_bytes_small=0,
+    passes_max=10,
+    lease_seconds=30.0,
+    call_seconds_max=10.0,
+    held_recheck_seconds=60.0,
+    key_check_seconds=0.03,
+    poll_seconds=0.02,
+    job_attempts_max=3,
+)
+
+LIMITS = PlanLimits(
+    single_put_bytes_max=MEBIBYTE, part_bytes=5 * MEBIBYTE, copy_object_bytes_max=5 * MEBIBYTE
+)
+
+
+@dataclass(slots=True)
+class Counted:
+    """Metrics, as they were counted."""
+
+    objects: dict[str, int] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    key_checks: list[str] = field(default_factory=list)
+    claims_lost: int = 0
+    jobs: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def count_objects(self, stage: str, objects: int, size_bytes: int) -> None:
+        self.objects[stage] = self.objects.get(stage, 0) + objects
+
+    def count_verdict(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+
+    def count_failure(self, reason: str) -> None:
+        self.failures.append(reason)
+
+    def count_key_check(self, outcome: str) -> None:
+        self.key_checks.append(outcome)
+
+    def count_lost_claim(self) -> None:
+        self.claims_lost += 1
+
+    def observe_job(self, kind: str, outcome: str, seconds: float) -> None:
+        self.jobs.append(outcome)
+
+    def observe_pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What an object is to a tenant."""
+
+    content: bytes
+    attributes: Attributes = field(default_factory=Attributes)
+
+    @classmethod
+    def of(cls, content: bytes, **metadata: str) -> Data:
+        return cls(content, Attributes(metadata=metadata))
+
+
+def some_objects() -> dict[str, Data]:
+    """One of each kind that matters: empty, small, with all that travels along, in one and in two parts."""
+    dressed = Attributes(
+        headers={"content-type": "text/plain", "cache-control": "no-store"},
+        metadata={"origin": "a test"},
+        tags={"team": "blue"},
+    )
+    return {
+        "a/empty": Data(b""),
+        "a/small": Data(b"small"),
+        "b dressed+%2F": Data(b"dressed", dressed),
+        "c/2 MiB": Data(b"2" * (2 * MEBIBYTE)),
+        "c/6 MiB": Data(b"6" * (6 * MEBIBYTE), dressed),
+        "z": Data(b"last"),
+    }
+
+
+class World:
+    """What outlives every process; `process` gives one that works in it."""
+
+    def __init__(self, ledger_path: Path, *, server_side: bool = False) -> None:
+        self.ledger_path = ledger_path
+        self.shelf = Shelf()
+        """The source's store."""
+        self.target_shelf = self.shelf if server_side else Shelf()
+        self.server_side = server_side
+        self.script = Script()
+        self.custody = MemoryCustody()
+        self.custody.add(KEY)
+        self.metrics = Counted()
+        self.timings = TIMINGS
+        self.object_attempts_max = 3
+        self.segments_max = 2
+        self.region = "us-east-1"
+        """Of the stores in the settings."""
+        self.keeps_as: Callable[[str], str] = as_it_is
+        self.retries = Retries(
+            RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
+        )
+        self.shelf.make_bucket(SOURCE.bucket)
+        self.target = Location("s3" if server_side else "s4", TARGET_BUCKET, "")
+        self.lost: list[str] = []
+        """Source objects that were about to be deleted although no equal copy stood in the target."""
+        self.guards_deletes = True
+        self.writers_stopped = False
+        """From before a pause is asked for until a return from it is known: longer than writers really stop."""
+        self.at_the_pause: dict[str, Data] = {}
+        """What the source held when the latest pause was asked for."""
+        self.script.always("delete", bucket=SOURCE.bucket).first_await(self._guard_delete)
+
+    # --- what is there ---
+
+    def put(self, name: str, data: Data) -> None:
+        """A writer puts an object into the source."""
+        self.put_into(self.shelf, SOURCE.bucket, SOURCE.prefix + name, data)
+
+    def put_into(
+        self, shelf: Shelf, bucket: str, key: str, data: Data, encryption: Encryption | None = None
+    ) -> None:
+        """An object appears."""
+        attributes = replace(
+            data.attributes, headers={"content-type": DEFAULT_CONTENT_TYPE, **data.attributes.headers}
+        )
+        shelf.buckets[bucket].objects[key] = shelf.make(
+            data.content, attributes, encryption or Encryption("AES256"), crc64nvme(data.content)
+        )
+
+    def remove(self, name: str) -> None:
+        """A writer deletes an object from the source."""
+        self.shelf.buckets[SOURCE.bucket].objects.pop(SOURCE.prefix + name, None)
+
+    def fill(self, objects: Mapping[str, Data] | None = None) -> dict[str, Data]:
+        """Put objects into the source."""
+        found = dict(some_objects() if objects is None else objects)
+        for name, data in found.items():
+            self.put(name, data)
+        return found
+
+    def in_source(self) -> dict[str, Data]:
+        """The tenant's objects in the source, by name."""
+        objects = self.shelf.buckets[SOURCE.bucket].objects
+        return {
+            key.removeprefix(SOURCE.prefix): Data(found.data, found.attributes)
+            for key, found in objects.items()
+            if key.startswith(SOURCE.prefix)
+        }
+
+    def in_target(self) -> dict[str, Data]:
+        """The tenant's objects in the target, by name. Each lies under the key."""
+        if TARGET_BUCKET not in self.target_shelf.buckets:
+            return {}
+        objects = self.target_shelf.buckets[TARGET_BUCKET].objects
+        tenants = {key: found for key, found in objects.items() if not key.startswith(OWN_PREFIX)}
+        assert all(found.encryption == Encryption("aws:kms", KEY.arn) for found in tenants.values())
+        return {key: Data(found.data, found.attributes) for key, found in tenants.items()}
+
+    def disable_key(self) -> None:
+        self.custody.keys[KEY.arn].state = "Disabled"
+        self.target_shelf.disabled_keys.add(KEY.arn)
+
+    def enable_key(self) -> None:
+        self.custody.keys[KEY.arn].state = "Enabled"
+        self.target_shelf.disabled_keys.discard(KEY.arn)
+
+    async def _guard_delete(self, call: Call) -> None:
+        """The invariant: no source object goes whose equal copy doesn't stand in the target, under the key."""
+        objects = self.shelf.buckets[SOURCE.bucket].objects
+        for version in call.versions:
+            found = objects.get(version.key)
+            if found is None or found.etag != version.etag or not self.guards_deletes:
+                continue
+            copy = self.in_target().get(version.key.removeprefix(SOURCE.prefix))
+            if copy is None or copy.content != found.data:
+                self.lost.append(version.key)
+
+    # --- who works there ---
+
+    def message(self, job_id: str = "job-1", **options: object) -> bytes:
+        """A job's message."""
+        body = {
+            "schema": "rekeyd.job/1",
+            "id": job_id,
+            "kind": "migrate",
+            "tenant": TENANT,
+            "source": str(SOURCE),
+            "target": str(self.target),
+            "key": KEY.model_dump(),
+            "options": options,
+        }
+        return json.dumps(body).encode()
+
+    async def admit(
+        self, ledger: Ledger, job_id: str = "job-1", *, grace_seconds: int = 0, **options: object
+    ) -> None:
+        """Admit a job."""
+        received = read_job_message(self.message(job_id, **options))
+        await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
+
+    async def known(self, ledger: Ledger, job_id: str = "job-1") -> bool:
+        """Whether the job was admitted."""
+        return job_id in [job.id for job in await ledger.jobs()]
+
+    @asynccontextmanager
+    async def process(self, name: str = "daemon-1", life: Life | None = None) -> AsyncGenerator[Process]:
+        """A process with a ledger connection of its own."""
+        ledger = await SqlLedger.open(f"sqlite://{self.ledger_path}")
+        process = Process(self, name, ledger, life or Life())
+        try:
+            yield process
+        finally:
+            await process.seen_ledger.settle()
+            await ledger.close()
+
+    def store(self, name: str, life: Life) -> Store:
+        """The store of this name, as one process sees it: retried, mortal, scripted, in memory."""
+        shelf = self.shelf if name == "s3" else self.target_shelf
+        scripted: ObjectStore = FaultyStore(
+            MemoryStore(shelf, name=name),
+            self.script,
+            keeps_as=self.keeps_as if shelf is self.target_shelf else as_it_is,
+        )
+        once = GuardedStore(scripted, life)
+        control: BucketControl = FaultyControl(MemoryControl(shelf), self.script, name)
+        return Store(
+            objects=GuardedStore(once, self.retries),
+            objects_once=once,
+            buckets=GuardedControl(GuardedControl(control, life), self.retries),
+            region=self.region,
+            blocks_public_access=False,
+        )
+
+    def means(self) -> Means:
+        async def repeat(call: Callable[[], Awaitable[T]]) -> T:
+            return await self.retries.run(READ, call)
+
+        return Means(
+            limits=LIMITS,
+            reading=Reading(5 * MEBIBYTE, 2, ByteBudget(32 * MEBIBYTE), repeat),
+            parts_in_flight_max=2,
+            object_attempts_max=self.object_attempts_max,
+        )
+
+    async def expire_leases(self) -> None:
+        """Time passes: every claim in the ledger has run out."""
+        await self._sql(
+            "UPDATE jobs SET lease_expires_at = 0 WHERE lease_expires_at IS NOT NULL",
+            "UPDATE segments SET lease_expires_at = 0 WHERE lease_expires_at IS NOT NULL",
+        )
+
+    async def make_due(self) -> None:
+        """Time passes: whatever waits is due."""
+        await self._sql("UPDATE jobs SET due_at = 0 WHERE due_at IS NOT NULL")
+
+    async def rewind(self, seconds: int) -> None:
+        """Time passes: so much more of it since the switch."""
+        await self._sql(f"UPDATE placements SET writes_from = writes_from - {seconds}")  # noqa: S608
+        await self.make_due()
+
+    async def claimed(self) -> int:
+        """How many claims the ledger knows of."""
+        counts = await self._sql(
+            "SELECT count(*) FROM jobs WHERE holder IS NOT NULL",
+            "SELECT count(*) FROM segments WHERE holder IS NOT NULL",
+        )
+        return sum(int(count) for (count,) in counts)
+
+    async def _sql(self, *statements: str) -> list[tuple[int]]:
+        """Beside every process, on a thread: their transactions need the event loop to go on."""
+
+        def run() -> list[tuple[int]]:
+            with closing(sqlite3.connect(self.ledger_path, timeout=20)) as db, db:
+                return [row for statement in statements for row in db.execute(statement).fetchall()]
+
+        return await asyncio.to_thread(run)
+
+    # --- how it must end ---
+
+    async def assert_moved(self, ledger: Ledger, expected: Mapping[str, Data], job_id: str = "job-1") -> None:
+        """Everything is in the target exactly once and nowhere else, and the trail is whole."""
+        job = await ledger.job(job_id)
+        assert (job.state, job.phase) == ("completed", "done"), (job.state, job.held_reason, job.error)
+        assert sorted(self.in_target()) == sorted(expected)
+        for name, data in expected.items():
+            self.assert_equal(name, data)
+        assert self.in_source() == {}
+        assert self.shelf.uploads == {}
+        assert self.target_shelf.uploads == {}
+        assert self.lost == []
+        record, _ = await ledger.placement(TENANT)
+        assert record is not None
+        assert (record.phase, record.target) == ("dedicated", self.target)
+        await self.assert_trail(ledger)
+
+    def assert_equal(self, name: str, data: Data) -> None:
+        found = self.in_target()[name]
+        assert found.content == data.content
+        assert found.attributes.metadata == data.attributes.metadata
+        assert found.attributes.tags == data.attributes.tags
+        for header, value in data.attributes.headers.items():
+            assert found.attributes.headers[header] == value
+
+    async def assert_trail(self, ledger: Ledger) -> None:
+        """The audit chain holds."""
+        for chain in await ledger.chains():
+            records = [record async for record in ledger.audit_records(chain)]
+            assert records
+            assert first_broken(chain, records) is None
+
+    async def actions(self, ledger: Ledger) -> list[str]:
+        """The audit trail's actions."""
+        return [json.loads(record.body)["action"] async for record in ledger.audit_records("main")]
+
+
+class Process:
+    """A daemon's worker, its ledger and its stores."""
+
+    def __init__(self, world: World, name: str, ledger: SqlLedger, life: Life) -> None:
+        self.world = world
+        self.name = name
+        self.direct = ledger
+        """The ledger without the life: for looking."""
+        self.life = life
+        self.seen_ledger = MortalLedger(ledger, life)
+        self.seen_ledger.before["change_placement"] = self._stop_writers
+        self.seen_ledger.after["change_placement"] = self._let_writers_go_on
+        self.tools = Tools(
+            ledger=cast("Ledger", self.seen_ledger),
+            stores={name: world.store(name, life) for name in ("s3", "s4")},
+            custody=world.custody,
+            means=world.means(),
+            timings=world.timings,
+            metrics=world.metrics,
+            objects_in_flight=asyncio.Semaphore(4),
+            objects_in_flight_max=4,
+            work_came=asyncio.Event(),
+        )
+        self.worker = Worker(self.tools, name, jobs_max=2, segments_max=world.segments_max)
+
+    async def _stop_writers(self) -> None:
+        self.world.writers_stopped = True
+        self.world.at_the_pause = self.world.in_source()
+
+    async def _let_writers_go_on(self, changed: PlacementRecord) -> None:
+        self.world.writers_stopped = changed.phase != "shared"
+
+    @asynccontextmanager
+    async def working(self) -> AsyncGenerator[asyncio.Task[None]]:
+        """Work for as long as the context lasts, then stop in good order. Raises what stopped the worker."""
+        task = asyncio.create_task(self.worker.run())
+        try:
+            yield task
+        except BaseException:
+            await self._stop(task)
+            raise
+        await self._stop(task)
+        task.result()
+
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        self.worker.stop()
+        async with asyncio.timeout(20):
+            await asyncio.wait({task})
+
+    async def work(
+        self, job_id: str = "job-1", *, until: tuple[JobState, ...] = SETTLED, seconds_max: float = 30.0
+    ) -> Job:
+        """Work until the job is in one of these states; what stops the worker before is raised."""
+        async with self.working() as task:
+            return await self.reached(until, job_id, task=task, seconds_max=seconds_max)
+
+    async def reached(
+        self,
+        until: tuple[JobState, ...],
+        job_id: str = "job-1",
+        *,
+        task: asyncio.Task[None] | None = None,
+        seconds_max: float = 30.0,
+    ) -> Job:
+        async def there() -> bool:
+            if task is not None and task.done():
+                task.result()
+                raise AssertionError("the worker has stopped")
+            return (await self.direct.job(job_id)).state in until
+
+        await eventually(there, seconds_max)
+        return await self.direct.job(job_id)
+
+    async def move(self, **options: object) -> Job:
+        """Admit the job and work until it is settled."""
+        await self.world.admit(self.direct, **options)  # type: ignore[arg-type] # options of the message
+        return await self.work()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds_max: float = 10.0) -> None:
+    """Wait for what others bring about."""
+    async with asyncio.timeout(seconds_max):
+        while not await condition():  # noqa: ASYNC110 - the ledger tells nobody
+            await asyncio.sleep(0.01)
