@@ -1,0 +1,29 @@
+"""The daemon as a whole: settings become adapters here, and only here; it is started, drained and stopped.
+
+The SDKs take about a second to import. Commands that only look into the ledger do without, so what needs
+them is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rekeyd.service.findings import CheckFinding
+from rekeyd.service.ledger import admission, open_ledger
+from rekeyd.settings import Settings
+
+__all__ = ["CheckFinding", "admission", "check", "open_ledger", "serve"]
+
+
+async def serve(settings: Settings) -> int:
+    """See `rekeyd.service.daemon.serve`."""
+    from rekeyd.service import daemon  # noqa: PLC0415 - see above
+
+    return await daemon.serve(settings)
+
+
+async def check(settings: Settings) -> Sequence[CheckFinding]:
+    """See `rekeyd.service.checks.check`."""
+    from rekeyd.service import checks  # noqa: PLC0415 - see above
+
+    return await checks.check(settings)

@@ -1,0 +1,200 @@
+"""Settings become adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar, cast
+
+from aiobotocore.session import AioSession, get_session
+
+from rekeyd.custody.aws_kms import AwsKms, KmsAccess
+from rekeyd.domain.errors import RekeydError
+from rekeyd.intake.port import CountMessage
+from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
+from rekeyd.jobs.tools import Store, Timings, Tools
+from rekeyd.ledger.port import Ledger
+from rekeyd.service.ledger import admission
+from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
+from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
+from rekeyd.stores.guarded.operation import READ
+from rekeyd.stores.s3.client import CredentialSource, S3Client
+from rekeyd.stores.s3.config import S3Config
+from rekeyd.stores.s3.control import S3BucketControl
+from rekeyd.stores.s3.store import S3Store
+from rekeyd.telemetry import Metrics
+from rekeyd.transfer.checksum import Reading
+from rekeyd.transfer.pace import ByteBudget
+from rekeyd.transfer.plan import PlanLimits
+from rekeyd.transfer.route import Means
+
+T = TypeVar("T")
+
+
+class MissingCredentialsError(RekeydError):
+    """The provider's own chain of credentials gives none."""
+
+
+def sqs_intake(settings: Settings, ledger: Ledger, count: CountMessage) -> SqsIntake | None:
+    """The SQS intake of the settings; None where it is off."""
+    sqs, limits = settings.intake.sqs, settings.limits
+    if not sqs.queue_url:
+        return None
+    desk = admission(settings, ledger, sqs.kinds)
+    queue = SqsQueue(
+        url=sqs.queue_url,
+        region=sqs.signing_region,
+        endpoint_url=sqs.endpoint_url,
+        wait_seconds=sqs.wait_seconds,
+        visibility_seconds=sqs.visibility_seconds,
+        batch_messages_max=sqs.batch_messages_max,
+    )
+    patience = Patience(
+        request_seconds_max=limits.request_seconds_max,
+        connect_seconds_max=limits.connect_seconds_max,
+        backoff_seconds_base=limits.backoff_seconds_base,
+        backoff_seconds_max=limits.backoff_seconds_max,
+    )
+    return SqsIntake(get_session(), queue, patience, desk, count, random.Random())  # noqa: S311 - jitter
+
+
+@asynccontextmanager
+async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> AsyncIterator[Tools]:
+    """Everything that the stories work with. Raises MissingCredentialsError."""
+    limits, session = settings.limits, get_session()
+    async with AsyncExitStack() as opened:
+        stores = {
+            name: await opened.enter_async_context(_open_store(name, store, limits, session, metrics))
+            for name, store in settings.stores.items()
+        }
+        custody = await opened.enter_async_context(open_custody(settings, session))
+        yield Tools(
+            ledger=ledger,
+            stores=stores,
+            custody=custody,
+            means=_means(limits),
+            timings=_timings(settings),
+            metrics=metrics,
+            objects_in_flight=asyncio.Semaphore(limits.objects_in_flight_max),
+            objects_in_flight_max=limits.objects_in_flight_max,
+            work_came=asyncio.Event(),
+        )
+
+
+def open_custody(settings: Settings, session: AioSession) -> AwsKms:
+    """AWS KMS as the settings say, to be entered as a context."""
+    aws, limits = settings.custody.aws, settings.limits
+    return AwsKms(
+        session,
+        KmsAccess(
+            region=aws.region,
+            endpoint_url=aws.endpoint_url,
+            request_seconds_max=limits.request_seconds_max,
+            connect_seconds_max=limits.connect_seconds_max,
+            connections_max=limits.jobs_max,
+        ),
+    )
+
+
+@asynccontextmanager
+async def _open_store(
+    name: str, store: S3StoreSettings, limits: LimitsSettings, session: AioSession, metrics: Metrics
+) -> AsyncIterator[Store]:
+    credentials = await session.get_credentials()
+    if credentials is None:
+        raise MissingCredentialsError(
+            "AWS: no credentials in the environment, a profile, or an instance's or pod's identity"
+        )
+    config = S3Config(
+        name=name,
+        region=store.region,
+        endpoint_url=store.endpoint_url,
+        account_id=store.account_id,
+        batch_delete_conditions=store.batch_delete_conditions or not store.endpoint_url,
+        counts_tags=store.counts_tags,
+        keeps_every_key=store.keeps_every_key or not store.endpoint_url,
+        connections_max=limits.connections_max,
+        connect_seconds_max=limits.connect_seconds_max,
+        answer_seconds_max=limits.request_seconds_max,
+        read_gap_seconds_max=limits.request_seconds_max,
+    )
+    guards = Guards.of(
+        name,
+        metrics,
+        clock=time.monotonic,
+        jitter=random.random,
+        sleep=asyncio.sleep,
+        retry=_retry_policy(limits),
+        pace=PacePolicy(
+            reads_max=limits.read_requests_max,
+            writes_max=limits.write_requests_max,
+            controls_max=limits.control_requests_max,
+        ),
+    )
+    metrics.show_store(name, lambda: float(sum(guards.pace.permits().values())))
+    async with (
+        # Cast: the stubs allow for credentials without parts, which the session never gives.
+        S3Client.opened(config, cast("CredentialSource", credentials), time.time) as client,
+        S3BucketControl(config, session) as control,
+    ):
+        objects = S3Store(client)
+        yield Store(
+            objects=guards.store(objects),
+            objects_once=guards.store_once(objects),
+            buckets=guards.control(control),
+            region=store.region,
+            blocks_public_access=not store.endpoint_url,
+        )
+
+
+def _retry_policy(limits: LimitsSettings) -> RetryPolicy:
+    return RetryPolicy(
+        attempts_max=limits.request_attempts_max,
+        first_wait_seconds=limits.backoff_seconds_base,
+        wait_seconds_max=limits.backoff_seconds_max,
+    )
+
+
+def _means(limits: LimitsSettings) -> Means:
+    retries = Retries(_retry_policy(limits), jitter=random.random, sleep=asyncio.sleep)
+
+    async def repeat(call: Callable[[], Awaitable[T]]) -> T:
+        return await retries.run(READ, call)
+
+    reading = Reading(
+        part_bytes=limits.part_bytes,
+        parts_in_flight_max=limits.parts_in_flight_max,
+        budget=ByteBudget(limits.buffer_bytes_max),
+        repeat=repeat,
+    )
+    return Means(
+        limits=PlanLimits(
+            single_put_bytes_max=limits.single_put_bytes_max,
+            part_bytes=limits.part_bytes,
+            copy_object_bytes_max=limits.copy_object_bytes_max,
+        ),
+        reading=reading,
+        parts_in_flight_max=limits.parts_in_flight_max,
+        object_attempts_max=limits.object_attempts_max,
+    )
+
+
+def _timings(settings: Settings) -> Timings:
+    migrate, limits = settings.migrate, settings.limits
+    return Timings(
+        placement_ttl_seconds=migrate.placement_ttl_seconds,
+        write_seconds_max=migrate.write_seconds_max,
+        pause_seconds_max=migrate.pause_seconds_max,
+        pass_objects_small=migrate.pass_objects_small,
+        pass_bytes_small=migrate.pass_bytes_small,
+        passes_max=migrate.passes_max,
+        lease_seconds=limits.lease_seconds,
+        call_seconds_max=limits.request_seconds_max,
+        held_recheck_seconds=limits.held_recheck_seconds,
+        key_check_seconds=limits.key_check_seconds,
+        poll_seconds=limits.poll_seconds,
+        job_attempts_max=limits.job_attempts_max,
+    )

@@ -1,0 +1,187 @@
+"""The daemon's life: start, work, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Never
+
+import structlog
+
+from rekeyd import __version__
+from rekeyd.domain.errors import LedgerError
+from rekeyd.intake.port import Intake
+from rekeyd.jobs.worker import Worker
+from rekeyd.ledger.port import Ledger
+from rekeyd.service.adapters import MissingCredentialsError, open_tools, sqs_intake
+from rekeyd.service.ledger import open_ledger
+from rekeyd.settings import Settings
+from rekeyd.telemetry import Metrics, ReadinessCheck, TelemetryEndpoint, set_up_logging
+
+log = structlog.get_logger()
+
+LEDGER_SHOWN_SECONDS = 5.0
+"""How often the gauges of the whole ledger are read anew."""
+
+_GIVING_UP_SECONDS_MAX = 10.0
+"""How long what was cancelled may take to give up what it began."""
+
+_FAILED, _UNREACHABLE = 1, 3
+
+
+async def serve(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT; gives the exit status.
+
+    The first signal stops claiming and lets what is in flight end, for `limits.drain_seconds_max` at the most: 0. A
+    second one stops at once: 1. A ledger that can't be opened, or credentials that aren't there: 3.
+    """
+    set_up_logging(settings.telemetry.log_format, settings.telemetry.log_level, sys.stderr)
+    metrics = Metrics(__version__)
+    try:
+        async with AsyncExitStack() as opened:
+            ledger = await opened.enter_async_context(
+                open_ledger(settings, metrics.observe_commit, metrics.count_audit_records)
+            )
+            tools = await opened.enter_async_context(open_tools(settings, ledger, metrics))
+            worker = Worker(
+                tools,
+                holder=f"{socket.gethostname()}:{os.getpid()}",
+                jobs_max=settings.limits.jobs_max,
+                segments_max=settings.limits.segments_in_flight_max,
+            )
+            sqs = sqs_intake(settings, ledger, metrics.count_message)
+            daemon = _Daemon(settings, ledger, metrics, worker, [] if sqs is None else [sqs])
+            return await daemon.run()
+    except (LedgerError, MissingCredentialsError) as error:
+        log.error("not_started", error=str(error))  # noqa: TRY400 - the text says it all
+        return _UNREACHABLE
+    except OSError as error:
+        log.error("not_started", error=str(error), address=settings.telemetry.listen)  # noqa: TRY400 - as above
+        return _UNREACHABLE
+
+
+class _Daemon:
+    """What runs side by side, and how it ends."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        metrics: Metrics,
+        worker: Worker,
+        intakes: list[Intake],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._metrics = metrics
+        self._worker = worker
+        self._intakes = intakes
+        self._first_signal = asyncio.Event()
+        self._second_signal = asyncio.Event()
+
+    async def run(self) -> int:
+        """Work until a signal, then drain. What raises here is a broken invariant, and stops the daemon."""
+        telemetry = self._settings.telemetry
+        endpoint = TelemetryEndpoint(
+            self._metrics.registry, self._readiness(), host=telemetry.host, port=telemetry.port
+        )
+        async with endpoint, self._signals():
+            host, port = endpoint.address
+            log.info("started", version=__version__, telemetry=f"{host}:{port}")
+            async with self._following():
+                work = asyncio.create_task(self._work())
+                first = asyncio.create_task(self._first_signal.wait())
+                await asyncio.wait({work, first}, return_when=asyncio.FIRST_COMPLETED)
+                first.cancel()
+                status = await self._drain(work)
+        log.info("stopped", status=status)
+        return status
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._worker.run())
+            for intake in self._intakes:
+                group.create_task(intake.run())
+
+    async def _drain(self, work: asyncio.Task[None]) -> int:
+        """Take nothing more, and wait for what is in flight: until it has ended, its time is up, or a second signal."""
+        log.info("draining", seconds_max=self._settings.limits.drain_seconds_max)
+        for intake in self._intakes:
+            intake.stop()
+        self._worker.stop()
+        second = asyncio.create_task(self._second_signal.wait())
+        await asyncio.wait(
+            {work, second},
+            timeout=self._settings.limits.drain_seconds_max,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        second.cancel()
+        if work.done():
+            work.result()
+            return 0
+        log.warning("stopping_what_is_in_flight", second_signal=self._second_signal.is_set())
+        work.cancel()
+        # What is cancelled gives its uploads up and its claims back; whoever signals twice doesn't wait for that.
+        second = asyncio.create_task(self._second_signal.wait())
+        await asyncio.wait(
+            {work, second}, timeout=_GIVING_UP_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
+        )
+        second.cancel()
+        if not work.done():
+            self._leave()
+        return _FAILED if self._second_signal.is_set() else 0
+
+    def _leave(self) -> Never:
+        """End the process as it is: whatever is under way is as if it had been killed, and that costs nothing."""
+        log.warning("left_at_once")
+        sys.stderr.flush()
+        os._exit(_FAILED)
+
+    @asynccontextmanager
+    async def _signals(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _signalled(self) -> None:
+        if self._first_signal.is_set():
+            self._second_signal.set()
+        self._first_signal.set()
+
+    @asynccontextmanager
+    async def _following(self) -> AsyncIterator[None]:
+        following = asyncio.create_task(
+            self._metrics.follow_ledger(self._ledger.summary, LEDGER_SHOWN_SECONDS)
+        )
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    def _readiness(self) -> dict[str, ReadinessCheck]:
+        async def ledger() -> str | None:
+            try:
+                await self._ledger.check()
+            except LedgerError as error:
+                return str(error)
+            return None
+
+        async def intakes() -> str | None:
+            away = [intake.name for intake in self._intakes if not intake.connected]
+            return f"not connected: {', '.join(away)}" if away else None
+
+        async def working() -> str | None:
+            return "draining" if self._first_signal.is_set() else None
+
+        return {"ledger": ledger, "intakes": intakes, "working": working}

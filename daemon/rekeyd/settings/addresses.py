@@ -1,0 +1,59 @@
+"""Addresses as they stand in the settings: checked, and given back as they are.
+
+Each function raises ValueError saying what to write instead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _web_address(text: str) -> SplitResult:
+    address = urlsplit(text)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError("write https://HOST or https://HOST:PORT")
+    _ = address.port  # raises where it is no number
+    if address.username is not None or address.query or address.fragment:
+        raise ValueError("write no credentials, query or fragment into it")
+    if address.scheme == "http" and not _is_loopback(address.hostname):
+        raise ValueError(
+            "plain http is for loopback only: payloads are not signed, and backups would cross a "
+            "network in the clear. Use https"
+        )
+    return address
+
+
+def endpoint_address(text: str) -> str:
+    if text and _web_address(text).path not in ("", "/"):
+        raise ValueError("write no path after the host")
+    return text.removesuffix("/")
+
+
+def queue_address(text: str) -> str:
+    if text and _web_address(text).path.strip("/") == "":
+        raise ValueError("write the whole address of the queue, its name included")
+    return text
+
+
+def listen_address(text: str) -> str:
+    address = urlsplit(f"//{text}")
+    if not address.hostname or address.port is None or address.netloc != text:
+        raise ValueError("write HOST:PORT, or [ADDRESS]:PORT for IPv6")
+    return text
+
+
+def sqlite_address(text: str) -> str:
+    scheme, found, rest = text.partition("://")
+    if not found or scheme != "sqlite":
+        raise ValueError(f"this release keeps its ledger in SQLite only, not in {scheme or text!r}")
+    if not rest.startswith("/") or not rest.strip("/") or rest.endswith(("/", ":memory:")) or "?" in rest:
+        raise ValueError("write sqlite:///PATH with the whole path of a file")
+    return text

@@ -1,0 +1,227 @@
+"""The sections of the settings: every key with its type, bounds, default and description."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from rekeyd.domain.job import GRACE_SECONDS_MAX
+from rekeyd.settings.addresses import (
+    endpoint_address,
+    listen_address,
+    queue_address,
+    sqlite_address,
+)
+
+MIB = 1024**2
+GIB = 1024**3
+
+T = TypeVar("T")
+
+
+def _at_least_one(kinds: tuple[T, ...]) -> tuple[T, ...]:
+    if not kinds:
+        raise ValueError("name at least one kind, or leave queue_url empty")
+    return kinds
+
+
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,}(-[a-z0-9]+)+$")]
+EndpointUrl = Annotated[str, AfterValidator(endpoint_address)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Attempts = Annotated[int, Field(ge=1, le=100)]
+Concurrency = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Section(BaseModel):
+    """Frozen, strict, closed to unknown keys. The text below a key describes it in the schema."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+class LedgerSettings(Section):
+    """The durable record of tenants, keys, jobs, segments and objects."""
+
+    url: Annotated[str, AfterValidator(sqlite_address)] = "sqlite:///var/lib/rekeyd/ledger.db"
+    """A SQLite file on a local disk, by its whole path: `sqlite:///var/lib/rekeyd/ledger.db`."""
+
+    @property
+    def path(self) -> Path:
+        """The file. The path is absolute: `sqlite:////var` and `sqlite:///var` are both `/var`."""
+        return Path("/" + self.url.removeprefix("sqlite://").lstrip("/"))
+
+
+class S3StoreSettings(Section):
+    """An S3 or S3-compatible store, named in locations by the name of its table."""
+
+    provider: Literal["s3"] = "s3"
+    """What kind of store it is."""
+    region: Region = "us-east-1"
+    """Where buckets are made. A bucket that exists is used in its own region."""
+    endpoint_url: EndpointUrl = ""
+    """For S3-compatible stores, in path style. Empty: AWS. Plain http on loopback only."""
+    account_id: Annotated[str, StringConstraints(pattern=r"^([0-9]{12})?$")] = ""
+    """The account that must own the buckets, named with every request. Required on AWS."""
+    batch_delete_conditions: bool = False
+    """Of S3-compatible stores: whether DeleteObjects honours an object's ETag, as on AWS. Where not, objects are
+    deleted one by one."""
+    counts_tags: bool = False
+    """Whether an object without a tag count has no tags. True saves two requests an object; only where rekeyd may
+    read the tags of every object: AWS leaves the count out for whoever may not."""
+    keeps_every_key: bool = False
+    """Of S3-compatible stores: whether keys like `a//b` or `/a` stay as they are. Where not, they are refused."""
+
+
+class AwsCustodySettings(Section):
+    """AWS KMS, where customer keys are described."""
+
+    region: Region = "us-east-1"
+    """Where most keys are. A key of another region is asked for there."""
+    endpoint_url: EndpointUrl = ""
+    """For an emulator or a VPC endpoint. Empty: AWS. Plain http on loopback only."""
+
+
+class CustodySettings(Section):
+    """Key services."""
+
+    aws: AwsCustodySettings = AwsCustodySettings()
+
+
+class SqsIntakeSettings(Section):
+    """Jobs through Amazon SQS. The queue needs a redrive policy: refused messages stay in it."""
+
+    queue_url: Annotated[str, AfterValidator(queue_address)] = ""
+    """The queue's address. Empty: this intake is off."""
+    endpoint_url: EndpointUrl = ""
+    """For an emulator or a VPC endpoint. Empty: AWS. Plain http on loopback only."""
+    region: Region | Literal[""] = ""
+    """The queue's region. Empty: the one in `queue_url`, or else us-east-1."""
+    kinds: Annotated[tuple[Literal["migrate"], ...], Field(strict=False), AfterValidator(_at_least_one)] = (
+        "migrate",
+    )
+    """What messages may ask for. Others are refused. This release knows `migrate`."""
+    wait_seconds: Annotated[int, Field(ge=0, le=20)] = 20
+    """How long one receive waits for a message: SQS allows 20."""
+    visibility_seconds: Annotated[int, Field(ge=5, le=43_200)] = 60
+    """How long a received message is hidden from others: admission must end within it."""
+    batch_messages_max: Annotated[int, Field(ge=1, le=10)] = 10
+    """How many messages one receive takes: SQS allows 10."""
+
+    @property
+    def signing_region(self) -> str:
+        """The region to sign for: as given, or as the queue's address on AWS says."""
+        named = re.search(r"//sqs(?:-fips)?\.([a-z0-9-]+)\.", self.queue_url)
+        return self.region or (named[1] if named else "us-east-1")
+
+
+class IntakeSettings(Section):
+    """How jobs arrive, apart from the command line."""
+
+    sqs: SqsIntakeSettings = SqsIntakeSettings()
+
+
+class TelemetrySettings(Section):
+    """What operators watch."""
+
+    listen: Annotated[str, AfterValidator(listen_address)] = "127.0.0.1:9464"
+    """Where /metrics, /healthz and /readyz are served, without a token."""
+    log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or colours for a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged of rekeyd's own; libraries log from warning on."""
+
+    @property
+    def host(self) -> str:
+        """The host of `listen`, without brackets."""
+        return str(urlsplit(f"//{self.listen}").hostname)
+
+    @property
+    def port(self) -> int:
+        """The port of `listen`; 0 lets the system choose."""
+        return int(urlsplit(f"//{self.listen}").port or 0)
+
+
+class MigrateSettings(Section):
+    """How tenants are moved."""
+
+    source_pattern: str = ""
+    """Where a tenant's data are; a job naming another location is refused. Required to serve."""
+    target_pattern: str = ""
+    """Where they go: a bucket a tenant. What a job without `target` means. Required to serve."""
+    grace_seconds: Annotated[int, Field(ge=0, le=GRACE_SECONDS_MAX)] = 604_800
+    """How long the source is kept after the switch, where the job doesn't say."""
+    placement_ttl_seconds: Annotated[float, Field(ge=0, le=3600)] = 10
+    """How long a placement record may be used. 0 only where nobody writes to the source."""
+    write_seconds_max: Annotated[float, Field(ge=0, le=3600)] = 60
+    """The longest that one Put, Complete or Delete of a writer, or a presigned URL, may take."""
+    pause_seconds_max: Annotated[float, Field(gt=0, le=86_400)] = 300
+    """The longest a pause of the writers lasts: must exceed the two above and a last pass."""
+    pass_objects_small: Annotated[int, Field(ge=0)] = 1_000
+    """A pass that found at most so many changed objects is followed by a pause."""
+    pass_bytes_small: Annotated[int, Field(ge=0)] = GIB
+    """A pass that found at most so many changed bytes is followed by a pause."""
+    passes_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    """After so many passes a pause is taken, however much the last of them found."""
+
+
+class LimitsSettings(Section):
+    """Bounds: on what runs at once, on memory, on retries and on time."""
+
+    jobs_max: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Jobs that this daemon works on at once."""
+    segments_in_flight_max: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Segments (at most 1,000 objects or 64 GiB each) that it works on at once."""
+    objects_in_flight_max: Concurrency = 64
+    """Objects that it copies, verifies or deletes at once."""
+    buffer_bytes_max: Annotated[int, Field(ge=MIB)] = 256 * MIB
+    """Bytes of objects that it holds in memory at once, however many or large the objects are."""
+    part_bytes: Annotated[int, Field(ge=5 * MIB, le=5 * GIB)] = 16 * MIB
+    """The size of a part; larger where an object would need more than 10,000 of them."""
+    single_put_bytes_max: Annotated[int, Field(ge=0, le=5 * GIB)] = 8 * MIB
+    """Up to this size an object is streamed with one request, above it in parts."""
+    copy_object_bytes_max: Annotated[int, Field(ge=0, le=5 * GIB)] = 512 * MIB
+    """Up to this size an object is copied by the store with one request, above it in parts."""
+    parts_in_flight_max: Concurrency = 8
+    """Parts of one object that are carried, or read to be verified, at once."""
+    object_attempts_max: Attempts = 4
+    """How often in a row an object is tried before it is given up as failed."""
+    job_attempts_max: Attempts = 5
+    """How often in a row a job meets an unforeseen error before it is held."""
+    request_attempts_max: Attempts = 6
+    """How often a request is sent before its error counts."""
+    backoff_seconds_base: Seconds = 0.1
+    """The first wait between attempts is up to this long, the next up to twice as long, …"""
+    backoff_seconds_max: Seconds = 20
+    """The longest wait between attempts."""
+    request_seconds_max: Seconds = 30
+    """The deadline of one mutating call, and the longest silence of a reading one."""
+    connect_seconds_max: Seconds = 5
+    """The longest that making a connection takes."""
+    lease_seconds: Seconds = 60
+    """How long a claim lasts without renewal: at least 1.5 times `request_seconds_max`."""
+    drain_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 30
+    """How long parts in flight may go on after SIGTERM."""
+    held_recheck_seconds: Seconds = 30
+    """After how long a held job is looked at again."""
+    key_check_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    """How often the key of a running job is checked."""
+    poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
+    """How often an idle worker asks the ledger for work."""
+    connections_max: Concurrency = 160
+    """Connections to one store: at least as many as reads, writes and controls together."""
+    read_requests_max: Concurrency = 64
+    """Reads of one store at once."""
+    write_requests_max: Concurrency = 64
+    """Writes to one store at once."""
+    control_requests_max: Concurrency = 16
+    """Listings, deletions and requests about buckets at once, of one store."""
