@@ -1,0 +1,75 @@
+"""What the commands ask of the ledger. Each question opens the configured ledger, asks, and closes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from rekeyd import service
+from rekeyd.cli.chains import ChainFinding, verify_chains
+from rekeyd.domain.job import Job, JobState
+from rekeyd.domain.tenant import Placement, serve, unplaced
+from rekeyd.ledger.port import Admission
+from rekeyd.settings import Settings
+
+WATCH_SECONDS = 0.5
+"""How often a watched job is looked at: often enough for a person, seldom enough for the ledger."""
+
+_UNWATCHED_STATES: frozenset[JobState] = frozenset({"held", "completed", "failed", "cancelled"})
+
+
+async def submit(settings: Settings, raw: bytes, principal: str) -> Admission:
+    """Admit a job message as every other intake does."""
+    async with service.open_ledger(settings) as ledger:
+        return await service.admission(settings, ledger).offer(raw, principal)
+
+
+async def jobs(settings: Settings, tenant: str | None, state: JobState | None, limit: int) -> Sequence[Job]:
+    """The newest jobs first."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.jobs(tenant=tenant, state=state, limit=limit)
+
+
+async def look(settings: Settings, job_id: str) -> tuple[Job, float]:
+    """A job, and the ledger's time at which it was so."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.job(job_id), await ledger.now()
+
+
+async def watch(settings: Settings, job_id: str, show: Callable[[Job], None]) -> tuple[Job, float]:
+    """Show a job again and again until nothing more will happen to it by itself, or it is held."""
+    async with service.open_ledger(settings) as ledger:
+        while True:
+            job = await ledger.job(job_id)
+            show(job)
+            if job.state in _UNWATCHED_STATES:
+                return job, await ledger.now()
+            await asyncio.sleep(WATCH_SECONDS)
+
+
+async def resume(settings: Settings, job_id: str, principal: str) -> Job:
+    """Have a held or failed job picked up at once."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.resume_job(job_id, principal)
+
+
+async def cancel(settings: Settings, job_id: str, principal: str) -> Job:
+    """End a job; whoever works on it is refused from now on."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.cancel_job(job_id, principal)
+
+
+async def placement(settings: Settings, tenant: str) -> Placement:
+    """Where a tenant's data live: by the ledger, or for one that it doesn't know, by the source pattern."""
+    async with service.open_ledger(settings) as ledger:
+        record, now = await ledger.placement(tenant)
+    if record is None:
+        source_pattern, _ = settings.require_patterns()
+        record = unplaced(tenant, source_pattern.locate(tenant, "tenant"))
+    return serve(record, now, settings.migrate.placement_ttl_seconds)
+
+
+async def audit(settings: Settings) -> Sequence[ChainFinding]:
+    """Recompute every chain of the audit trail."""
+    async with service.open_ledger(settings) as ledger:
+        return await verify_chains(ledger)
