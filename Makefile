@@ -21,8 +21,8 @@ PIP := -m pip --disable-pip-version-check -qq
 LOCKED := --only-binary :all: --require-hashes --no-compile
 
 # Each worker has servers of its own; a file's tests stay together. Many tests wait for a lease or a pause, so that
-# two use two cores better than one does.
-PYTEST_WORKERS ?= 2
+# three use two cores better than two do.
+PYTEST_WORKERS ?= 3
 
 # Stamps. Nothing is installed again until a lock (or, for the project itself, pyproject) changes.
 REQUIREMENTS := $(VENV)/.requirements

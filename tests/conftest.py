@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rekeyd.sandbox import Sandbox
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, also where the shell that started us in its background had it ignored.
+
+    The processes that tests start, and interrupt, inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,9 @@ import pytest
 
 from rekeyd.domain.errors import ClaimLostError, KeyUnusableError
 from rekeyd.domain.key import KeyDescription, KmsKey
+from rekeyd.domain.objects import OWN_PREFIX
 from rekeyd.ledger import rows
+from tests.doubles.faulty import Call
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import (
     FINAL,
@@ -204,7 +206,18 @@ async def test_cancelled_from_outside_it_ends_and_leaves_no_upload(world: World)
 @pytest.mark.usefixtures("small_segments")
 async def test_two_daemons_share_the_work(world: World) -> None:
     objects = world.fill({f"{number:02}": Data(b"data" * number) for number in range(24)})
-    world.script.always("put").waits(0.03)
+
+    seen: set[str] = set()
+
+    async def both_have_some() -> bool:
+        seen.update(await world.segment_holders())
+        return len(seen) == 2
+
+    async def until_both_have_some(call: Call) -> None:
+        if not call.keys[0].startswith(OWN_PREFIX):
+            await eventually(both_have_some)
+
+    world.script.always("put").first_await(until_both_have_some)
     async with world.process("daemon-1") as first, world.process("daemon-2") as second:
         await world.admit(first.direct)
         async with first.working(), second.working():

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from rekeyd.custody.memory import MemoryCustody
 from rekeyd.domain.audit import first_broken
@@ -321,10 +321,15 @@ class World:
         )
         return sum(int(count) for (count,) in counts)
 
-    async def _sql(self, *statements: str) -> list[tuple[int]]:
+    async def segment_holders(self) -> set[str]:
+        """Who holds a claim on a segment now."""
+        found = await self._sql("SELECT DISTINCT holder FROM segments WHERE holder IS NOT NULL")
+        return {str(holder) for (holder,) in found}
+
+    async def _sql(self, *statements: str) -> list[tuple[Any]]:
         """Beside every process, on a thread: their transactions need the event loop to go on."""
 
-        def run() -> list[tuple[int]]:
+        def run() -> list[tuple[Any]]:
             with closing(sqlite3.connect(self.ledger_path, timeout=20)) as db, db:
                 return [row for statement in statements for row in db.execute(statement).fetchall()]
 
