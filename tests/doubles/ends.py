@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from rekeyd.domain.errors import ClaimLostError
 from rekeyd.domain.objects import Attributes, Encryption, Location, ObjectVersion
 from rekeyd.ledger.port import ObjectRow
 from rekeyd.stores.guarded import Retries, RetryPolicy
@@ -20,6 +19,7 @@ from rekeyd.transfer.copy import CopyTask
 from rekeyd.transfer.pace import ByteBudget
 from rekeyd.transfer.plan import PlanLimits
 from rekeyd.transfer.route import Means, Route
+from tests.doubles.claim import Claim
 from tests.doubles.faulty import FaultyStore, Script, as_it_is
 
 T = TypeVar("T")
@@ -35,20 +35,6 @@ DRESSED = Attributes(
     tags={"team": "blue", "kind": "made up"},
     storage_class="STANDARD_IA",
 )
-
-
-@dataclass(slots=True)
-class Claim:
-    """A claim that lasts, until it is said to be lost."""
-
-    lost: bool = False
-    asked: int = 0
-
-    def call_deadline(self) -> float:
-        self.asked += 1
-        if self.lost:
-            raise ClaimLostError("lost")
-        return asyncio.get_running_loop().time() + 30
 
 
 @dataclass(slots=True)

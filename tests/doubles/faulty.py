@@ -7,12 +7,13 @@ mention goes through unchanged. Every call is noted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
-from rekeyd.domain.errors import StoreError
+from rekeyd.domain.errors import StoreError, UnavailableError
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
@@ -61,6 +62,8 @@ class Call:
     keys: tuple[str, ...] = ()
     versions: tuple[ObjectVersion, ...] = ()
     """Those that are to be deleted."""
+    claim: LiveClaim | None = None
+    """Of a `put`: under which it is made."""
 
     @property
     def mutates(self) -> bool:
@@ -76,6 +79,9 @@ class Fault:
         self._left = times
         self._before: list[Callable[[Call], Awaitable[None]]] = []
         self._after: list[Callable[[Call, Any], Awaitable[Any]]] = []
+        self._later: asyncio.Event | None = None
+        self.acted = asyncio.Event()
+        """Set once what was to take effect later has, or has been refused."""
         self.applied = 0
 
     def applies(self, call: Call) -> bool:
@@ -109,6 +115,27 @@ class Fault:
 
         self._after.append(lose)
         return self
+
+    def acts_later(self, when: asyncio.Event) -> Self:
+        """For `put`: no answer comes, and the call takes effect only then."""
+        self._later = when
+        return self
+
+    async def act_later(self, call: Call, do: Callable[[], Awaitable[object]]) -> asyncio.Task[None] | None:
+        """The task in which the call takes effect, where that is later."""
+        if self._later is None:
+            return None
+        assert call.claim is not None, "only puts act later"
+        later = self._later
+
+        async def act() -> None:
+            await later.wait()
+            with contextlib.suppress(StoreError):
+                await do()
+            self.acted.set()
+
+        call.claim.unanswered(call.claim.call_deadline())
+        return asyncio.create_task(act())
 
     def waits(self, seconds: float) -> Self:
         """Be late, before the call takes effect."""
@@ -186,6 +213,7 @@ class Script:
         self.before_each: Callable[[Call], None] | None = None
         """Told of every call before it is made."""
         self._faults: list[Fault] = []
+        self._acting: set[asyncio.Task[None]] = set()
 
     def on(
         self,
@@ -237,6 +265,10 @@ class Script:
         faults = [fault for fault in self._faults if fault.applies(call)]
         for fault in faults:
             await fault.before(call)
+            acting = await fault.act_later(call, do)
+            if acting is not None:
+                self._acting.add(acting)
+                raise UnavailableError(call.operation, "scripted: no answer")
         answer: Any = await do()
         for fault in faults:
             answer = await fault.after(call, answer)
@@ -338,7 +370,7 @@ class FaultyStore:
         claim: LiveClaim,
     ) -> Written:
         return await self._script.play(
-            self._call("put", bucket, key),
+            replace(self._call("put", bucket, key), claim=claim),
             lambda: self._inner.put(
                 bucket,
                 self._keeps_as(key),

@@ -337,3 +337,32 @@ async def test_while_the_key_service_is_asked_what_is_wrong_nothing_is_tried_aga
         job = await process.move()
     assert (job.state, job.held_reason) == ("held", "key_unusable")
     assert failing.applied <= world.segments_max * 2, "two segments of two objects each, once"
+
+
+async def test_a_put_that_lands_late_does_not_bring_back_what_was_deleted(world: World) -> None:
+    """No answer came, and its key has vanished since: before its deadline absence in the target proves nothing."""
+    world.timings = replace(world.timings, lease_seconds=3.0, call_seconds_max=0.8)
+    objects = world.fill({"a": Data(b"data"), "b": Data(b"data")})
+    lands, loop = asyncio.Event(), asyncio.get_running_loop()
+    unanswered = world.script.on("put", bucket=TARGET_BUCKET, key="a", times=3)
+    unanswered.first(lambda: world.remove("a")).first(lambda: loop.call_later(0.6, lands.set))
+    unanswered.acts_later(lands)
+    async with world.process() as process:
+        await process.move()
+        await unanswered.acted.wait()
+        assert unanswered.applied == 3
+        await world.assert_moved(process.direct, {"b": objects["b"]})
+
+
+async def test_a_daemon_that_stops_leaves_a_segment_with_an_unanswered_call_to_its_lease(
+    world: World,
+) -> None:
+    world.fill({"a": Data(b"data"), "b": Data(b"data")})
+    never = asyncio.Event()
+    world.script.on("put", bucket=TARGET_BUCKET, key="a", times=3).acts_later(never)
+    async with world.process() as process:
+        world.script.on("put", bucket=TARGET_BUCKET, key="b").first(process.worker.stop)
+        await world.admit(process.direct)
+        async with process.working() as task:
+            await asyncio.wait({task})
+    assert await world.leased_segments() == 1

@@ -326,6 +326,11 @@ class World:
         found = await self._sql("SELECT DISTINCT holder FROM segments WHERE holder IS NOT NULL")
         return {str(holder) for (holder,) in found}
 
+    async def leased_segments(self) -> int:
+        """How many segments nobody may claim yet."""
+        ((count,),) = await self._sql("SELECT count(*) FROM segments WHERE lease_expires_at IS NOT NULL")
+        return int(count)
+
     async def _sql(self, *statements: str) -> list[tuple[Any]]:
         """Beside every process, on a thread: their transactions need the event loop to go on."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from rekeyd.domain.errors import NotFoundError
@@ -15,13 +13,9 @@ from rekeyd.stores.memory import MemoryStore, Shelf
 from rekeyd.stores.port import IfAbsent
 from rekeyd.transfer.retire import drop_copy
 from rekeyd.transfer.route import Route
+from tests.doubles.claim import Claim
 
 SOURCE, TARGET = Location.parse("s3://shared/acme/"), Location.parse("s3://byok/")
-
-
-class Claim:
-    def call_deadline(self) -> float:
-        return asyncio.get_running_loop().time() + 30
 
 
 def both_ends() -> tuple[MemoryStore, Route]:

@@ -32,19 +32,9 @@ from rekeyd.stores.guarded.pacing import AdaptiveLimit
 from rekeyd.stores.guarded.retrying import next_wait_seconds
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
 from rekeyd.stores.port import BucketControl, IfAbsent, ObjectStore, ObjectStream, Written
+from tests.doubles.claim import Claim
 
 POLICY = RetryPolicy(attempts_max=4, first_wait_seconds=1, wait_seconds_max=5, retry_after_seconds_max=30)
-
-
-class Claim:
-    def __init__(self, lasts_for: int = 1000) -> None:
-        self.left = lasts_for
-
-    def call_deadline(self) -> float:
-        self.left -= 1
-        if self.left < 0:
-            raise ClaimLostError("taken over")
-        return asyncio.get_running_loop().time() + 30
 
 
 @dataclass
@@ -275,7 +265,7 @@ async def test_a_precondition_without_an_unknown_attempt_is_what_it_seems() -> N
 
 async def test_nothing_is_repeated_once_the_claim_is_lost() -> None:
     on = stage()
-    on.claim = Claim(lasts_for=1)
+    on.claim = Claim(asked_max=1)
     on.inner.before = [UnavailableError("put", "")]
 
     with pytest.raises(ClaimLostError):

@@ -118,6 +118,29 @@ async def test_a_renewal_counts_from_before_it_was_asked_for() -> None:
     keeping.cancel()
 
 
+async def test_a_claim_is_settled_once_no_call_under_it_can_act_any_more() -> None:
+    claim = kept()
+    assert claim.is_settled()
+    deadline = claim.call_deadline()
+    claim.unanswered(deadline)
+    claim.unanswered(deadline - 1)  # an earlier one changes nothing
+    assert not claim.is_settled()
+    await claim.settle()
+    assert claim.is_settled()
+    assert asyncio.get_running_loop().time() > deadline
+
+
+async def test_a_verified_copy_supersedes_the_calls_about_its_object_and_no_others() -> None:
+    claim = kept()
+    one, another = claim.for_one_object(), claim.for_one_object()
+    one.unanswered(one.call_deadline())
+    another.unanswered(another.call_deadline())
+    one.superseded()
+    assert not claim.is_settled()
+    another.superseded()
+    assert claim.is_settled()
+
+
 def outcome(number: int) -> ObjectOutcome:
     return ObjectOutcome(ObjectVersion(f"{number:05}", 1, "etag"), "dropped")
 

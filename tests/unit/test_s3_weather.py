@@ -29,6 +29,7 @@ from rekeyd.stores.port import IfAbsent, Part, UnderKey, Upload
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.signing import Credentials
 from rekeyd.stores.s3.store import S3Store, open_s3_store
+from tests.doubles.claim import Claim
 from tests.doubles.front import Front, Reply
 
 VERSION = ObjectVersion("k", 10, "abc")
@@ -39,16 +40,6 @@ LISTING = (
     b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>1</KeyCount>'
     b"<Contents><Key>p/a</Key><Size>1</Size><ETag>&quot;e&quot;</ETag></Contents></ListBucketResult>"
 )
-
-
-class Claim:
-    def __init__(self, seconds: float = 5.0) -> None:
-        self.seconds = seconds
-        self.asked = 0
-
-    def call_deadline(self) -> float:
-        self.asked += 1
-        return asyncio.get_running_loop().time() + self.seconds
 
 
 class StaticCredentials:
@@ -95,6 +86,9 @@ class Scene:
         return await self.store.complete_upload(
             UPLOAD, [Part(1, "e", 10, None)], condition=IfAbsent(), crc64nvme=1, claim=self.claim
         )
+
+    async def delete(self) -> object:
+        return await self.store.delete("bucket", [VERSION], claim=self.claim)
 
     async def read(self, span: ByteSpan | None = None) -> bytes:
         async with self.store.read("bucket", VERSION, span) as stream:
@@ -585,3 +579,67 @@ def test_only_loopback_may_do_without_tls(endpoint_url: str) -> None:
 )
 def test_loopback_and_tls_are_taken(endpoint_url: str) -> None:
     assert S3Config("s3", "us-east-1", endpoint_url).endpoint_url == endpoint_url
+
+
+PUBLISHING: tuple[Call, ...] = (Scene.put, Scene.copy, Scene.complete, Scene.delete)
+
+
+@pytest.mark.parametrize("call", PUBLISHING)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(hangs=True),
+        Reply(resets_read=True),
+        Reply(200, ETAG, b"<?xml", announced_bytes=500, closes_after=True),
+        Reply(502, {}, b"<html>bad gateway</html>"),
+    ],
+    ids=["silence", "reset", "cut", "proxy"],
+)
+async def test_a_call_without_an_answer_is_told_to_its_claim(call: Call, reply: Reply) -> None:
+    """It may take effect until its deadline: nothing is concluded from its absence before."""
+    async with scene_with() as scene:
+        scene.claim.seconds = 0.3
+        scene.front.will(reply)
+        before = asyncio.get_running_loop().time()
+        with pytest.raises(StoreError) as raised:
+            await call(scene)
+        assert raised.value.outcome_unknown
+        (deadline,) = scene.claim.unanswered_deadlines
+        assert before + 0.3 <= deadline <= asyncio.get_running_loop().time() + 0.3
+
+
+@pytest.mark.parametrize("call", PUBLISHING)
+async def test_a_call_that_is_given_up_is_told_to_its_claim(scene: Scene, call: Call) -> None:
+    scene.front.will(Reply(hangs=True))
+    task = asyncio.ensure_future(call(scene))
+    async with asyncio.timeout(5):
+        while not scene.front.seen:  # noqa: ASYNC110 - the front tells nobody
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(scene.claim.unanswered_deadlines) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [refusal(500, "InternalError"), refusal(412, "PreconditionFailed"), refusal(503, "SlowDown")],
+    ids=["failed", "refused", "throttled"],
+)
+async def test_the_stores_own_answer_settles_a_call(scene: Scene, reply: Reply) -> None:
+    scene.front.will(reply)
+    with pytest.raises(StoreError):
+        await scene.put()
+    assert scene.claim.unanswered_deadlines == []
+
+
+async def test_what_was_never_sent_and_what_nobody_sees_is_not_told() -> None:
+    async with scene_with() as scene:
+        scene.front.will(Reply(resets_read=True))
+        with pytest.raises(StoreError):
+            await scene.copy_part()
+    config = replace(scene.config, endpoint_url=scene.front.endpoint_url)
+    async with open_s3_store(config, StaticCredentials(), now=time.time) as store:
+        with pytest.raises(UnavailableError):  # the front is gone: nothing listens there
+            await replace(scene, store=store).put()
+    assert scene.claim.unanswered_deadlines == []

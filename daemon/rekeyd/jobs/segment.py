@@ -38,6 +38,8 @@ class SegmentWork:
     async def do(self) -> None:
         """Work on every object that isn't done, then end the segment, or give it back where we are stopping.
 
+        Neither before every call that got no answer has passed its deadline.
+
         Raises what concerns all objects: KeyUnusableError, AccessDeniedError, ClaimLostError, LedgerError.
         """
         rows = await self._tools.ledger.segment_rows(self._claim)
@@ -50,10 +52,11 @@ class SegmentWork:
                 await self._retire(rows)
             case never:
                 assert_never(never)
-        if self._stopping.is_set():
-            await self._tools.ledger.release_segment(self._claim)
-        else:
+        if not self._stopping.is_set():
+            await self._kept.settle()
             await self._tools.ledger.finish_segment(self._claim)
+        elif self._kept.is_settled():
+            await self._tools.ledger.release_segment(self._claim)
 
     def _unless_stopping(self, rows: Sequence[ObjectRow]) -> Iterator[ObjectRow]:
         for row in rows:
@@ -65,8 +68,11 @@ class SegmentWork:
         async with OutcomeRecorder(self._tools.ledger, self._claim) as recorder:
 
             async def carry_one(row: ObjectRow) -> None:
+                calls = self._kept.for_one_object()
                 async with self._tools.objects_in_flight:
-                    outcome = await carry(row, self._route, self._tools.means, self._kept)
+                    outcome = await carry(row, self._route, self._tools.means, calls)
+                if outcome.state == "verified":
+                    calls.superseded()
                 self._count_carried(outcome)
                 recorder.add(outcome)
 

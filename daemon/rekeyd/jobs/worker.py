@@ -268,17 +268,23 @@ class Worker:
                     # Nobody here ends the job for it: the same segment isn't taken up again at once, and again.
                     await asyncio.sleep(self._tools.timings.poll_seconds)
             finally:
-                await self._give_back(claim)
+                await self._give_back(claim, kept)
         except asyncio.CancelledError:
-            await self._give_back(claim)
+            await self._give_back(claim, kept)
             raise
         finally:
             kept.end()
             self._tools.work_came.set()
 
-    async def _give_back(self, claim: SegmentClaim) -> None:
-        """Release the segment, also where we are cancelled amid it."""
-        await asyncio.shield(self._release(claim))
+    async def _give_back(self, claim: SegmentClaim, kept: KeptClaim) -> None:
+        """Release the segment, also where we are cancelled amid it.
+
+        Not while a call that got no answer may still take effect: then its lease runs out by itself.
+        """
+        if kept.is_settled():
+            await asyncio.shield(self._release(claim))
+        else:
+            log.info("segment_left_to_its_lease", segment=claim.segment_id)
 
     async def _release(self, claim: SegmentClaim) -> None:
         try:

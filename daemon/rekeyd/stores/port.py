@@ -10,7 +10,8 @@ Guarantees that every adapter gives, and that the contract suite proves on each:
 - **Unknown outcomes are said.** An error with `outcome_unknown` may have taken effect.
 - **No retries, no limits.** One request a call (what describes or configures a bucket apart); retrying, pacing
   and metering are wrappers in `guarded/`, and only there.
-- **Claims end calls.** A mutating call asks its claim for a deadline at sending, and is given up at it.
+- **Claims end calls.** A mutating call asks its claim for a deadline at sending, and is given up at it. One that ends
+  without an answer is told to the claim, with that deadline.
 
 Errors are those of `rekeyd.domain.errors`, `StoreError` and below, and `ClaimLostError`.
 """
@@ -42,6 +43,13 @@ class LiveClaim(Protocol):
 
         Asked at each sending, so again for each retry. Raises ClaimLostError where the claim doesn't outlive
         such a call.
+        """
+
+    def unanswered(self, deadline: float) -> None:
+        """Told of a call that was sent and got no answer: what others see may still change by it until its deadline.
+
+        A timeout, a lost connection, our own giving up. A part of an upload that isn't completed changes nothing
+        that others see, and isn't told of.
         """
 
 

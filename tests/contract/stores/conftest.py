@@ -6,7 +6,6 @@ learnt it is noticed.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +27,7 @@ from rekeyd.stores.port import BucketControl, IfAbsent, ObjectStore, UnderKey, W
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.control import S3BucketControl
 from rekeyd.stores.s3.store import open_s3_store
+from tests.doubles.claim import Claim
 
 REGION = "us-east-1"
 
@@ -74,18 +74,6 @@ LACKS: dict[str, frozenset[Guarantee]] = {
         }
     ),
 }
-
-
-class Claim:
-    """A claim that lasts."""
-
-    def __init__(self, seconds: float = 30.0) -> None:
-        self.seconds = seconds
-        self.asked = 0
-
-    def call_deadline(self) -> float:
-        self.asked += 1
-        return asyncio.get_running_loop().time() + self.seconds
 
 
 @dataclass

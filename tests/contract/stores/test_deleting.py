@@ -9,7 +9,8 @@ import pytest
 from rekeyd.domain.errors import ClaimLostError, NotFoundError
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.stores.port import IfMatches
-from tests.contract.stores.conftest import Claim, Stand
+from tests.contract.stores.conftest import Stand
+from tests.doubles.claim import Claim
 
 NAMES = ("a", "b c", "d+e", "ü", "q<>&\"'", "t\ttab", "n/m", "ctrl\x01")
 

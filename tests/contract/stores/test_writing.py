@@ -22,7 +22,8 @@ from rekeyd.domain.errors import (
 from rekeyd.domain.objects import Attributes, Encryption, ObjectVersion
 from rekeyd.stores.content import ReadContent
 from rekeyd.stores.port import IfAbsent, IfMatches
-from tests.contract.stores.conftest import Claim, Stand
+from tests.contract.stores.conftest import Stand
+from tests.doubles.claim import Claim
 
 EVERYTHING = Attributes(
     headers={

@@ -265,7 +265,11 @@ async def live_until_deadline(operation: str, claim: LiveClaim) -> AsyncGenerato
             await asyncio.sleep(0)
             yield
     except TimeoutError as error:
+        claim.unanswered(deadline)
         raise UnavailableError(operation, "no answer in time") from error
+    except asyncio.CancelledError:
+        claim.unanswered(deadline)
+        raise
 
 
 async def _gather(operation: str, content: Content) -> bytes:

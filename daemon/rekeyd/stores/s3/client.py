@@ -8,8 +8,8 @@ is to send a call again to the region in which the store says the bucket is: suc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -81,6 +81,8 @@ class S3Request:
     """Lower-case names."""
     content: Content = _EMPTY
     claim: LiveClaim | None = None
+    publishes: bool = False
+    """What others see changes by it."""
     takes_long: bool = False
     """The store may be silent for long before it answers: only the deadline bounds the wait."""
 
@@ -190,20 +192,27 @@ class S3Client:
                 async with asyncio.timeout(self.config.answer_seconds_max) as bound:
                     credentials = await self._frozen_credentials(request)
                     async with _body(request) as body:
-                        bound.reschedule(self._deadline(request))
+                        deadline = self._deadline(request)
+                        bound.reschedule(deadline)
                         sent = True
-                        with _Held(await self._send(request, region, credentials, body)) as response:
+                        with (
+                            _unanswered_told(request, deadline),
+                            _Held(await self._send(request, region, credentials, body)) as response,
+                        ):
                             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                                 if streams:
                                     bound.reschedule(None)
                                 yield response
                                 return
                             answer = await _read_answer(response, request, self.config.answer_bytes_max)
+                            refusal = read_refusal(request.method, response.status, response.headers, answer)
+                            if not refusal.spoken and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                                # Somebody between here and the store, who may still be at it.
+                                raise self._refused(request, refusal, response.headers)
             except TimeoutError as error:
                 late = UnavailableError(request.operation, "no answer in time")
                 late.outcome_unknown = sent
                 raise late from error
-            refusal = read_refusal(request.method, response.status, response.headers, answer)
             if sending == _SENDINGS_MAX or not self._learns_region(request.bucket, region, refusal):
                 raise self._refused(request, refusal, response.headers)
 
@@ -299,6 +308,18 @@ class S3Client:
             return False
         self._skew_seconds = offset
         return True
+
+
+@contextmanager
+def _unanswered_told(request: S3Request, deadline: float) -> Generator[None]:
+    """Tell the claim where the call that is made within ends without its answer, however that comes about."""
+    try:
+        yield
+    except BaseException as error:
+        never_sent = isinstance(error, StoreError) and not error.outcome_unknown
+        if request.claim is not None and request.publishes and not never_sent:
+            request.claim.unanswered(deadline)
+        raise
 
 
 class _Held:

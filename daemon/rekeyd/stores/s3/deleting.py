@@ -61,6 +61,7 @@ async def _delete_many(
         headers={"content-md5": base64.b64encode(digest).decode(), "content-type": "application/xml"},
         content=BytesContent(body),
         claim=claim,
+        publishes=True,
     )
     root, answer = await client.call_for_xml(request, "DeleteResult")
     named = {version.key: version for version in versions}
@@ -101,6 +102,7 @@ async def _delete_one(
         query=version_query(version.version_id),
         headers=pinned,
         claim=claim,
+        publishes=True,
     )
     try:
         await client.call(request)

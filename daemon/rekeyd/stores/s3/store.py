@@ -154,6 +154,7 @@ class S3Store:
             },
             content=content,
             claim=claim,
+            publishes=True,
         )
         answer = await self._client.call(request)
         return written(request, answer, answer.headers.get("etag", ""), answer.headers)
@@ -187,6 +188,7 @@ class S3Store:
                 "x-amz-storage-class": storage_class,
             },
             claim=claim,
+            publishes=True,
             takes_long=True,
         )
         root, answer = await self._client.call_for_xml(request, "CopyObjectResult")
@@ -296,6 +298,7 @@ class S3Store:
             },
             content=BytesContent(body),
             claim=claim,
+            publishes=True,
             takes_long=True,
         )
         root, answer = await self._client.call_for_xml(request, "CompleteMultipartUploadResult")
