@@ -119,6 +119,7 @@ async def test_key_revoked_in_mid_job(world: World) -> None:
         job = await process.move()
         assert (job.state, job.phase) == ("held", "retire")
         assert job.held_reason in {"key_disabled", "key_unusable"}
+        assert await world.key_state(process.direct) == "unavailable"
     assert world.script.count("delete", SOURCE.bucket) == 1
     assert len(world.in_source()) == 6
     async with world.process() as process:  # looked at again while it is still disabled
@@ -137,6 +138,7 @@ async def test_key_revoked_in_mid_job(world: World) -> None:
     async with world.process() as process:
         await process.work(until=FINAL)
         await world.assert_moved(process.direct, expected)
+        assert await world.key_state(process.direct) == "active"
 
 
 async def test_a_canary_that_is_another_tenants_holds_the_job_before_any_delete(world: World) -> None:

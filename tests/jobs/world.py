@@ -15,7 +15,7 @@ from rekeyd.custody.memory import MemoryCustody
 from rekeyd.domain.audit import first_broken
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job, JobState, read_job_message
-from rekeyd.domain.key import KmsKey
+from rekeyd.domain.key import KeyState, KmsKey
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.tools import Store, Timings, Tools
@@ -372,6 +372,11 @@ class World:
             records = [record async for record in ledger.audit_records(chain)]
             assert records
             assert first_broken(chain, records) is None
+
+    async def key_state(self, ledger: Ledger) -> KeyState | None:
+        """That of the tenant's key, as the placement shows it."""
+        record, _ = await ledger.placement(TENANT)
+        return None if record is None else record.key_state
 
     async def actions(self, ledger: Ledger) -> list[str]:
         """The audit trail's actions."""

@@ -82,6 +82,9 @@ class Scene:
             UPLOAD, 1, source_bucket="bucket", source=VERSION, span=ByteSpan(0, 5), claim=self.claim
         )
 
+    async def put_part(self) -> object:
+        return await self.store.put_part(UPLOAD, 1, BytesContent(b"ten bytes!"), claim=self.claim)
+
     async def complete(self) -> object:
         return await self.store.complete_upload(
             UPLOAD, [Part(1, "e", 10, None)], condition=IfAbsent(), crc64nvme=1, claim=self.claim
@@ -511,7 +514,7 @@ async def test_a_request_says_nothing_of_its_own(scene: Scene) -> None:
     assert seen.target == "/bucket/k"
     assert set(seen.headers) == {
         *("authorization", "content-length", "content-type", "host", "if-none-match"),
-        *("x-amz-content-sha256", "x-amz-date", "x-amz-sdk-checksum-algorithm"),
+        *("x-amz-content-sha256", "x-amz-date"),
     }
 
 
@@ -643,3 +646,26 @@ async def test_what_was_never_sent_and_what_nobody_sees_is_not_told() -> None:
         with pytest.raises(UnavailableError):  # the front is gone: nothing listens there
             await replace(scene, store=store).put()
     assert scene.claim.unanswered_deadlines == []
+
+
+@pytest.mark.parametrize("call", [Scene.put_part, Scene.copy_part])
+async def test_a_call_may_take_as_long_as_its_bytes_do_while_its_claim_is_kept(call: Call) -> None:
+    async with scene_with(bytes_per_second_min=5.0) as scene:
+        scene.claim.seconds = 0.2
+        scene.front.will(Reply(hangs=True))
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(UnavailableError, match="in time"):
+            await call(scene)
+        # Ten bytes take two seconds at that rate, and copy_part moves five.
+        bytes_due = 5 if call is Scene.copy_part else 10
+        assert 0.2 + bytes_due / 5 <= asyncio.get_running_loop().time() - began < 0.2 + bytes_due / 5 + 0.5
+
+
+async def test_a_deadline_is_put_off_no_longer_than_the_claim_is_kept() -> None:
+    async with scene_with(bytes_per_second_min=1.0) as scene:
+        scene.claim.seconds, scene.claim.asked_max = 0.3, 2
+        scene.front.will(Reply(hangs=True))
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(UnavailableError, match="in time"):
+            await scene.put_part()
+        assert asyncio.get_running_loop().time() - began < 0.3 + 0.1 + 0.3

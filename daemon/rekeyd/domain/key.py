@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -52,6 +52,7 @@ KeyFault = Literal[
     "key_access_denied",  # we may not describe or use it
 ]
 """Why a key can't be used. Each is a reason for which a job is held."""
+KEY_FAULTS: frozenset[str] = frozenset(get_args(KeyFault))
 
 
 @dataclass(frozen=True, slots=True)

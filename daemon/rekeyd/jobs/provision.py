@@ -84,7 +84,7 @@ async def _prove_key(store: Store, job: Job, claim: LiveClaim) -> Held | None:
     """Write an object that names no key and read it back: the default key must be at work."""
     data = f"rekeyd canary of {job.tenant} {secrets.token_hex(16)}".encode()
     key_arn = job.message.key.arn
-    await _overwrite_own(store.objects, job, CANARY_KEY, data, None, claim)
+    await _overwrite_own(store.objects, job, CANARY_KEY, data, crc64nvme(data), claim)
     head = await store.objects.head(job.target.bucket, CANARY_KEY)
     if (head.encryption.algorithm, head.encryption.key) != ("aws:kms", key_arn):
         return Held("drift", f"{job.target.bucket}: what is written without a key isn't under {key_arn}")
@@ -123,7 +123,7 @@ async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> b
 
 
 async def _overwrite_own(
-    objects: ObjectStore, job: Job, key: str, data: bytes, crc: int | None, claim: LiveClaim
+    objects: ObjectStore, job: Job, key: str, data: bytes, crc: int, claim: LiveClaim
 ) -> None:
     """Write one of rekeyd's own objects over exactly what stands there."""
     head = await head_or_none(objects, job.target.bucket, key)

@@ -178,7 +178,10 @@ class JobLedger(Protocol):
         """
 
     async def begin_job(self, claim: JobClaim) -> None:
-        """What held the job, if anything did, is over: it is `running`, `held_reason` is cleared."""
+        """What held the job, if anything did, is over: it is `running`, `held_reason` is cleared.
+
+        So is what made its key `unavailable`: it is `active` again.
+        """
 
     async def enter_phase(self, claim: JobClaim, phase: JobPhase) -> None:
         """Record how far the job is. The first phase after `queued` sets `started_at`."""
@@ -195,7 +198,8 @@ class JobLedger(Protocol):
         in other processes perhaps, are fenced out, and each segment is claimed again once its lease has run out.
         With None only a person picks it up (`resume_job`).
 
-        A pause in force ends with it. Held again for the same reason and error, no further audit record is made.
+        A pause in force ends with it. Held for a fault of its key, that key is no longer `active` but `unavailable`.
+        Held again for the same reason and error, no further audit record is made.
         """
 
     async def finish_job(

@@ -119,6 +119,7 @@ async def _open_store(
         connections_max=limits.connections_max,
         connect_seconds_max=limits.connect_seconds_max,
         answer_seconds_max=limits.request_seconds_max,
+        bytes_per_second_min=limits.bytes_per_second_min,
         read_gap_seconds_max=limits.request_seconds_max,
     )
     guards = Guards.of(

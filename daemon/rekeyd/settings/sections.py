@@ -17,6 +17,7 @@ from rekeyd.settings.addresses import (
     sqlite_address,
 )
 
+KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 
@@ -204,7 +205,9 @@ class LimitsSettings(Section):
     backoff_seconds_max: Seconds = 20
     """The longest wait between attempts."""
     request_seconds_max: Seconds = 30
-    """The deadline of one mutating call, and the longest silence of a reading one."""
+    """The deadline of one mutating call without bytes, and the longest silence of a reading one."""
+    bytes_per_second_min: Annotated[int, Field(ge=1024)] = 256 * KIB
+    """A mutating call may take so much longer as its bytes need at this rate, while its claim is kept."""
     connect_seconds_max: Seconds = 5
     """The longest that making a connection takes."""
     lease_seconds: Seconds = 60

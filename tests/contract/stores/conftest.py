@@ -38,6 +38,7 @@ Guarantee = Literal[
     "pinned_copy",  # a copy heeds the condition on its source
     "checked_put",  # a wrong checksum refuses the object
     "checked_complete",  # a wrong checksum refuses the upload
+    "computes_checksum",  # an object that came without a checksum has one
     "stores_checksum",  # a checksum that was sent is told by a head
     "echoes_part_checksum",  # a part's checksum is in its answer
     "part_of_encrypted",  # a part can be made of an encrypted source
@@ -54,7 +55,10 @@ Guarantee = Literal[
 LACKS: dict[str, frozenset[Guarantee]] = {
     "memory": frozenset(),
     "seaweedfs": frozenset(
-        {"byte_order", "part_of_encrypted", "odd_etag", "blocks_public_access", "every_key"}
+        {
+            *("byte_order", "part_of_encrypted", "odd_etag", "blocks_public_access", "every_key"),
+            "computes_checksum",
+        }
     ),
     "moto": frozenset(
         {
@@ -63,6 +67,7 @@ LACKS: dict[str, frozenset[Guarantee]] = {
             "pinned_copy",
             "checked_put",
             "checked_complete",
+            "computes_checksum",
             "stores_checksum",
             "echoes_part_checksum",
             "needs_key",

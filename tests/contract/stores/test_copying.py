@@ -43,7 +43,7 @@ async def test_all_of_an_object_is_copied(stand: Stand) -> None:
 
 
 async def test_a_copy_has_the_checksum_of_its_source(stand: Stand) -> None:
-    await stand.put("a", b"data")
+    await stand.put("a", b"data", crc64nvme=crc64nvme(b"data"))
 
     await copy(stand, "copy", await stand.version("a"))
 

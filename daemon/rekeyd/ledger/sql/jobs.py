@@ -15,6 +15,7 @@ from rekeyd.domain.job import (
     Job,
     JobPhase,
 )
+from rekeyd.domain.key import KEY_FAULTS
 from rekeyd.ledger.port import JobClaim
 from rekeyd.ledger.schema import (
     FAILED_OBJECT,
@@ -24,7 +25,7 @@ from rekeyd.ledger.schema import (
     objects,
 )
 from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
-from rekeyd.ledger.sql.placements import end_pause_in_force
+from rekeyd.ledger.sql.placements import change_key_state, end_pause_in_force
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Transaction
 
@@ -84,6 +85,7 @@ def release_job(tx: Transaction, claim: JobClaim, due_in_seconds: float) -> None
 def begin_job(tx: Transaction, claim: JobClaim) -> None:
     """What held the job is over."""
     former = _under_claim(tx, claim)
+    change_key_state(tx, claim, {"unavailable": "active"})
     if former.state == "running":
         return
     change_job(tx.db, claim, state="running", held_reason=None, error=None)
@@ -124,6 +126,8 @@ def hold_job(
     )
     end_segment_claims(tx.db, claim.job.id)
     end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
+    if reason in KEY_FAULTS:
+        change_key_state(tx, claim, {"active": "unavailable"})
     if (former.state, former.held_reason, former.error) != ("held", reason, error):
         _record(tx, "job.held", claim.job, claim.holder, outcome=reason, reason=error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -73,11 +73,17 @@ def end_pause_in_force(tx: Transaction, tenant: str, *, actor: str, job: str) ->
 def set_key_state(tx: Transaction, claim: JobClaim, state: KeyState) -> None:
     """Record the state of the job's key."""
     change_job(tx.db, claim)
+    change_key_state(tx, claim, {"pending": state, "active": state, "unavailable": state})
+
+
+def change_key_state(tx: Transaction, claim: JobClaim, changes: Mapping[KeyState, KeyState]) -> None:
+    """Change the state of the job's key, where the one that it has is to be changed at all."""
     ref, former = tx.db.execute(
         sa.select(keys.c.ref, keys.c.state)
         .join(jobs, jobs.c.key_ref == keys.c.ref)
         .where(jobs.c.id == claim.job.id)
     ).one()
+    state = changes.get(former, former)
     if former == state:
         return
     tx.db.execute(sa.update(keys).where(keys.c.ref == ref).values(state=state, changed_at=tx.now()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -38,6 +38,7 @@ REGIONS_REMEMBERED_MAX = 10_000
 """Buckets whose region is remembered; the one learnt first is forgotten first."""
 
 _SKEW_SECONDS_MIN = 60.0
+_PUT_OFF_STEPS = 3  # so often is a deadline put off before it would have come
 _SENDINGS_MAX = 2  # one, and another in the region that the first one named
 _REDIRECTING = frozenset({301, 307, 400})
 _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -85,6 +86,8 @@ class S3Request:
     """What others see changes by it."""
     takes_long: bool = False
     """The store may be silent for long before it answers: only the deadline bounds the wait."""
+    moved_bytes: int = 0
+    """What the store copies or puts together before it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +195,11 @@ class S3Client:
                 async with asyncio.timeout(self.config.answer_seconds_max) as bound:
                     credentials = await self._frozen_credentials(request)
                     async with _body(request) as body:
-                        deadline = self._deadline(request)
-                        bound.reschedule(deadline)
+                        bound.reschedule(self._deadline(request))
                         sent = True
                         with (
-                            _unanswered_told(request, deadline),
+                            _unanswered_told(request, bound),
+                            self._put_off(request, bound),
                             _Held(await self._send(request, region, credentials, body)) as response,
                         ):
                             if response.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -224,6 +227,34 @@ class S3Client:
         if deadline <= now:
             raise ClaimLostError(f"{request.operation}: its deadline has passed")
         return deadline
+
+    @contextmanager
+    def _put_off(self, request: S3Request, bound: asyncio.Timeout) -> Generator[None]:
+        """Put a mutating call's deadline off while its claim is renewed: as long as its bytes may take, and no longer.
+
+        At any moment the claim outlives the deadline that is in force.
+        """
+        claim, begun = request.claim, bound.when()
+        bytes_due = max(request.content.size_bytes, request.moved_bytes)
+        if claim is None or begun is None or not bytes_due:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        last = begun + bytes_due / self.config.bytes_per_second_min
+        step = (begun - loop.time()) / _PUT_OFF_STEPS
+        timer: asyncio.TimerHandle
+
+        def put_off() -> None:
+            nonlocal timer
+            with suppress(ClaimLostError):  # then it ends at the deadline that it has
+                bound.reschedule(min(claim.call_deadline(), last))
+                timer = loop.call_later(step, put_off)
+
+        timer = loop.call_later(step, put_off)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     async def _frozen_credentials(self, request: S3Request) -> Credentials:
         try:
@@ -311,13 +342,14 @@ class S3Client:
 
 
 @contextmanager
-def _unanswered_told(request: S3Request, deadline: float) -> Generator[None]:
+def _unanswered_told(request: S3Request, bound: asyncio.Timeout) -> Generator[None]:
     """Tell the claim where the call that is made within ends without its answer, however that comes about."""
     try:
         yield
     except BaseException as error:
         never_sent = isinstance(error, StoreError) and not error.outcome_unknown
-        if request.claim is not None and request.publishes and not never_sent:
+        deadline = bound.when()
+        if request.claim is not None and deadline is not None and request.publishes and not never_sent:
             request.claim.unanswered(deadline)
         raise
 

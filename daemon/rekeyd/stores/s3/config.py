@@ -34,6 +34,8 @@ class S3Config:
     connect_seconds_max: float = 10.0
     answer_seconds_max: float = 60.0
     """The longest wait for the answer to a call that changes nothing; a claim's deadline bounds the others."""
+    bytes_per_second_min: float = 256 * 1024
+    """What a mutating call must move: so much longer than its claim allows a call without bytes may it take."""
     read_gap_seconds_max: float = 30.0
     """The longest silence amid a body that is being read."""
     idle_connection_seconds_max: float = 4.0
