@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from rekeyd.domain.errors import StoreError, UnavailableError
-from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
+from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
     BucketControl,
     BucketDescription,
     Content,
     DeleteOutcome,
+    IfMatches,
     ListingPage,
     LiveClaim,
     ObjectStore,
@@ -28,6 +29,7 @@ from rekeyd.stores.port import (
     Part,
     UnderKey,
     Upload,
+    VersionsPage,
     WriteCondition,
     Written,
 )
@@ -43,8 +45,10 @@ MUTATING = frozenset(
         "copy_part",
         "complete_upload",
         "abort_upload",
+        "hide",
         "delete",
         "create",
+        "enable_versioning",
         "set_tags",
         "set_default_key",
         "block_public_access",
@@ -328,6 +332,15 @@ class FaultyStore:
             lambda: self._inner.list_page(bucket, prefix, after=after, limit=bounded),
         )
 
+    async def list_versions_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> VersionsPage:
+        bounded = min(limit, self._script.page_objects_max)
+        return await self._script.play(
+            self._call("list_versions_page", bucket, prefix),
+            lambda: self._inner.list_versions_page(bucket, prefix, after=after, limit=bounded),
+        )
+
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
         head = await self._script.play(
             self._call("head", bucket, key),
@@ -393,6 +406,8 @@ class FaultyStore:
         condition: WriteCondition,
         under: UnderKey,
         storage_class: str = "STANDARD",
+        attributes: Attributes | None = None,
+        lock: ObjectLock | None = None,
         claim: LiveClaim,
     ) -> Written:
         return await self._script.play(
@@ -405,6 +420,8 @@ class FaultyStore:
                 condition=condition,
                 under=under,
                 storage_class=storage_class,
+                attributes=attributes,
+                lock=lock,
                 claim=claim,
             ),
         )
@@ -474,6 +491,12 @@ class FaultyStore:
             self._call("list_uploads", bucket, prefix), lambda: self._inner.list_uploads(bucket, prefix)
         )
 
+    async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
+        return await self._script.play(
+            self._call("hide", bucket, key),
+            lambda: self._inner.hide(bucket, self._keeps_as(key), condition=condition, claim=claim),
+        )
+
     async def delete(
         self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
     ) -> Sequence[DeleteOutcome]:
@@ -499,9 +522,26 @@ class FaultyControl:
     async def describe(self, bucket: str) -> BucketDescription | None:
         return await self._script.play(self._call("describe", bucket), lambda: self._inner.describe(bucket))
 
-    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
+    async def create(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        versioned: bool = False,
+        object_lock: bool = False,
+        claim: LiveClaim,
+    ) -> None:
         await self._script.play(
-            self._call("create", bucket), lambda: self._inner.create(bucket, region, claim=claim)
+            self._call("create", bucket),
+            lambda: self._inner.create(
+                bucket, region, versioned=versioned, object_lock=object_lock, claim=claim
+            ),
+        )
+
+    async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
+        await self._script.play(
+            self._call("enable_versioning", bucket),
+            lambda: self._inner.enable_versioning(bucket, claim=claim),
         )
 
     async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:

@@ -97,6 +97,10 @@ class PreconditionError(StoreError):
     """Which object of a copy isn't the expected one, where the store says so."""
 
 
+class ArchivedError(StoreError):
+    """The version lies in an archive and wasn't restored: its bytes can't be read or copied now."""
+
+
 class KeyUnusableError(StoreError):
     """The store couldn't use the key that encrypts the object: disabled, missing, forbidden."""
 
@@ -107,6 +111,10 @@ class AccessDeniedError(StoreError):
 
 class StoreRefusedError(StoreError):
     """The store refuses the call as such (other 4xx). It would be refused again."""
+
+
+class CustomerKeyError(StoreRefusedError):
+    """The object is encrypted with a key that must come with each request (SSE-C), and that we don't have."""
 
 
 class CustodyError(RekeydError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from rekeyd.domain.errors import RefusedError
@@ -15,8 +16,17 @@ OWN_PREFIX = ".rekeyd/"
 KEY_BYTES_MAX = 1024
 """S3's longest key, in bytes of UTF-8 (docs.aws.amazon.com, "Naming Amazon S3 objects")."""
 
+NULL_VERSION = "null"
+"""The id of what was written while the bucket kept no versions ("Working with objects in a versioning-enabled
+bucket", Amazon S3 User Guide). It names a place, not a version: another one may take it."""
+
 _STORE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TIME = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d+))?"
+    r"(?P<zone>[Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +74,24 @@ class ObjectVersion:
     etag: str
     """As the store gives it, without the quotes. It names a version; it is never a content hash."""
     version_id: str | None = None
-    """None where the bucket keeps no versions; a `null` id is no pin and is None too."""
+    """None where the bucket keeps no versions. `null` (NULL_VERSION) is no pin: whoever asks for it names its ETag."""
     modified: str | None = None
     """The listing's own LastModified, opaque: another one is a reason to carry again, equality is none not to; None
     where it wasn't listed. Only listings fill it, so a version from elsewhere is compared by its other fields."""
+    marker: bool = False
+    """A delete marker: no bytes, no ETag. Where it is the newest, the key is absent to readers."""
+    older: tuple[ObjectVersion, ...] = ()
+    """The versions and markers beneath it in its key's history, the oldest first. None of them has any `older`."""
+
+    @property
+    def chain(self) -> tuple[ObjectVersion, ...]:
+        """The whole history, the oldest first and this one last, none of them with its `older`."""
+        return (*self.older, replace(self, older=()))
+
+    @property
+    def history_bytes(self) -> int:
+        """How many bytes the whole history has."""
+        return self.size_bytes + sum(version.size_bytes for version in self.older)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +107,55 @@ class ByteSpan:
         return self.end - self.first
 
 
+LockMode = Literal[
+    "GOVERNANCE",  # whoever has the permission for it may end the retention early
+    "COMPLIANCE",  # nobody may
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What protects one version from its deletion ("Object Lock", Amazon S3 User Guide).
+
+    Two that protect alike are equal. Raises ValueError for what S3 has no word for: a mode without a time, a time
+    without a mode, a time that is none, and no protection at all (that is None, in the place of a lock).
+    """
+
+    mode: LockMode | None = None
+    retain_until: str | None = None
+    """An RFC 3339 time in UTC, as `2030-01-31T00:00:00Z`, with a fraction where it has one. Any spelling is taken."""
+    legal_hold: bool = False
+
+    def __post_init__(self) -> None:
+        """Bring the time into its one spelling."""
+        if (self.mode is None) != (self.retain_until is None):
+            raise ValueError("a lock has both a mode and a time, or neither")
+        if self.retain_until is None:
+            if not self.legal_hold:
+                raise ValueError("a lock that protects from nothing is None")
+            return
+        object.__setattr__(self, "retain_until", _utc_text(parse_time(self.retain_until)))
+
+    def protects_at(self, now: datetime) -> bool:
+        """Whether it forbids the deletion then."""
+        return self.legal_hold or (self.retain_until is not None and now < parse_time(self.retain_until))
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time; what is finer than a microsecond is cut off. Raises ValueError."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
+    fraction = (found["fraction"] or "")[:6].ljust(6, "0")
+    zone = "+00:00" if found["zone"] in "Zz" else found["zone"]
+    return datetime.fromisoformat(f"{found['date']}T{found['time']}.{fraction}{zone}").astimezone(UTC)
+
+
+def _utc_text(time: datetime) -> str:
+    text = time.replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if time.microsecond else text) + "Z"
+
+
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """What travels along with the bytes of an object."""
@@ -93,6 +166,8 @@ class Attributes:
     """User metadata, names in lower case without their `x-amz-meta-`."""
     tags: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
+    lock: ObjectLock | None = None
+    """None where nothing protects the version, or the store didn't say."""
 
 
 CARRIED_HEADERS = (
@@ -126,7 +201,7 @@ class Encryption:
     """How an object lies in a store."""
 
     algorithm: str
-    """`aws:kms`, `AES256`, or empty for none."""
+    """`aws:kms`, `aws:kms:dsse` (encrypted twice), `AES256`, `SSE-C` (the key travels with each request), or empty."""
     key: str = ""
     """The key as the store reports it: an ARN or an id."""
 
@@ -142,6 +217,8 @@ class ObjectHead:
     encryption: Encryption
     crc64nvme: int | None
     """Of the full object, as the store reports it; how far it is to be believed depends on how it came there."""
+    archived: bool = False
+    """It lies in an archive: it must be restored before it can be read or copied. Its lock, attributes and tags can."""
 
 
 CarryState = Literal[

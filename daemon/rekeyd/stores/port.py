@@ -28,11 +28,15 @@ from rekeyd.domain.objects import (
     ByteSpan,
     Encryption,
     ObjectHead,
+    ObjectLock,
     ObjectVersion,
 )
 
 LIST_OBJECTS_MAX = 1000
 """The most objects that one page of a listing holds, and the most that one `delete` takes (S3's own bounds)."""
+
+HISTORY_VERSIONS_MAX = 1000
+"""The most versions and markers of one key that are listed as its history."""
 
 
 class LiveClaim(Protocol):
@@ -135,6 +139,22 @@ class ListingPage:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionsPage:
+    """A page of a listing of versions: whole histories, in the order of `ListingPage`."""
+
+    histories: tuple[ObjectVersion, ...]
+    """Of each key its newest version or marker, with all that is beneath it in `older`."""
+    resume_after: str | None
+    """An opaque cursor, valid in later processes too; None where this page is the last one."""
+    too_long: tuple[str, ...] = ()
+    """Keys that have more than HISTORY_VERSIONS_MAX versions and markers. They are on no page's `histories`."""
+
+
+OLDER_LEFT = "one before it in its key's history is left"
+"""The detail of a version that wasn't deleted because one named before it wasn't."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteOutcome:
     """What became of one version that was to be deleted."""
 
@@ -183,8 +203,24 @@ class ObjectStore(Protocol):
         raised, never given as an empty page.
         """
 
+    async def list_versions_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> VersionsPage:
+        """The histories of the keys that begin with `prefix`: at least one whole one where there is any.
+
+        About `limit` (1 to 1,000) versions and markers: one history may go beyond it. All of a key's are on one page.
+        `after` is the `resume_after` of the page before, nothing else. Where many histories are too long, a page
+        may have no history and yet not be the last one.
+
+        What was written before the bucket kept versions has the id `null`. In a bucket that never kept any, every
+        object has: `list_page` gives them without. Consistency and errors are those of `list_page`.
+        """
+
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
-        """What the store says of an object. Raises NotFoundError."""
+        """What the store says of an object, or of the version with this id (`null` included).
+
+        Raises NotFoundError (for a marker, too), CustomerKeyError where the store tells nothing without the key.
+        """
 
     def read(
         self, bucket: str, version: ObjectVersion, span: ByteSpan | None = None
@@ -192,11 +228,12 @@ class ObjectStore(Protocol):
         """Open exactly this version for reading, the whole of it or a span that isn't empty.
 
         Raises NotFoundError where it is gone, PreconditionError where another version stands in its place,
-        KeyUnusableError where its key can't be used.
+        KeyUnusableError where its key can't be used, ArchivedError where it must be restored before, CustomerKeyError
+        where it's encrypted with a key that comes with each request.
         """
 
     async def read_tags(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
-        """The tags of an object. Where the bucket keeps no versions they are those of what stands there now."""
+        """The tags of a version. Without an id they are those of what stands there now; with `null`, of what has it."""
 
     async def put(
         self,
@@ -210,9 +247,13 @@ class ObjectStore(Protocol):
         crc64nvme: int | None,
         claim: LiveClaim,
     ) -> Written:
-        """Write an object with one request. `crc64nvme` is sent along where it is known: the store checks it."""
+        """Write an object with one request. `crc64nvme` is sent along where it is known: the store checks it.
 
-    async def copy(
+        In a bucket that keeps versions the condition is on the newest one, and a marker counts as absent. A lock in
+        the attributes protects the version from the start; the bucket must have been made with object lock.
+        """
+
+    async def copy(  # noqa: PLR0913 - a copy is both a read and a write
         self,
         bucket: str,
         key: str,
@@ -222,13 +263,18 @@ class ObjectStore(Protocol):
         condition: WriteCondition,
         under: UnderKey,
         storage_class: str = "STANDARD",
+        attributes: Attributes | None = None,
+        lock: ObjectLock | None = None,
         claim: LiveClaim,
     ) -> Written:
-        """Copy exactly this source version within the store, attributes and tags included, with one request.
+        """Copy exactly this source version within the store, with one request.
 
-        The storage class alone isn't taken over from the source: it is the one given.
+        Its headers, metadata and tags are the source's, or, where `attributes` are given, all of them are those. The
+        storage class is taken over from neither: it is `storage_class`. The lock is `lock`, or else that of the given
+        `attributes`, and never by itself the source's.
 
-        Raises PreconditionError where the condition doesn't hold or the source is another version by now.
+        Raises PreconditionError where the condition doesn't hold or the source is another version by now,
+        ArchivedError where the source must be restored before.
         """
 
     async def begin_upload(
@@ -277,12 +323,27 @@ class ObjectStore(Protocol):
     async def list_uploads(self, bucket: str, prefix: str) -> Sequence[Upload]:
         """All uploads that are neither completed nor aborted, at most 10,000."""
 
+    async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
+        """Write a delete marker over exactly the current version: nothing of what is beneath it is lost.
+
+        `version_id` is the marker's; it has no ETag. Only for buckets whose versioning is enabled: in another one the
+        object is deleted for good, which is found out afterwards and raises StoreRefusedError. Raises PreconditionError
+        where another version is the current one. Where nothing or a marker is, a store may refuse it so, or write a
+        marker: after an unknown outcome the history is to be listed before it is done again.
+        """
+
     async def delete(
         self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
     ) -> Sequence[DeleteOutcome]:
         """Delete exactly these versions, at most 1,000: by version id, or where there is none if the ETag matches.
 
-        One outcome for each, in the order given. What is gone already counts as deleted.
+        Markers are deleted like versions. Of one key's versions and markers none is deleted once one before it in
+        `versions` wasn't: so give them oldest first, and what is left is the newer part of the history. One outcome for
+        each, in the order given; what is gone already counts as deleted; what is under a lock `failed`.
+
+        `null` is no pin. What has it is looked at right before, and deleted only if its ETag is the very one (or it's a
+        marker, and a marker is due). In a bucket whose versioning is enabled nobody can put another one in its place;
+        in a suspended one somebody can, in between. That it's enabled is for the caller to make sure.
         """
 
 
@@ -298,6 +359,8 @@ class BucketDescription:
     tags: Mapping[str, str]
     public_access_blocked: bool | None
     """None where the store doesn't implement the setting."""
+    object_lock: bool = False
+    """Whether versions in it can be locked."""
 
 
 class BucketControl(Protocol):
@@ -306,8 +369,24 @@ class BucketControl(Protocol):
     async def describe(self, bucket: str) -> BucketDescription | None:
         """The bucket, or None where there is none. Raises AccessDeniedError where it is somebody else's."""
 
-    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
-        """Make an empty bucket that only its owner may use. One that is ours already is no error."""
+    async def create(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        versioned: bool = False,
+        object_lock: bool = False,
+        claim: LiveClaim,
+    ) -> None:
+        """Make an empty bucket that only its owner may use. One that is ours already is no error.
+
+        `versioned`: it keeps versions, from before its first object on; one that is ours already does from now on.
+        `object_lock`: they can be locked, which implies `versioned`. One that was made without may stay without: what
+        `describe` says is what counts.
+        """
+
+    async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
+        """Have the bucket keep versions from now on. What is in it gets the id `null`."""
 
     async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
         """Replace the bucket's tags."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
+from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
 from rekeyd.stores.guarded import operation as on
 from rekeyd.stores.guarded.operation import Guard
 from rekeyd.stores.port import (
@@ -14,6 +14,7 @@ from rekeyd.stores.port import (
     BucketDescription,
     Content,
     DeleteOutcome,
+    IfMatches,
     ListingPage,
     LiveClaim,
     ObjectStore,
@@ -21,6 +22,7 @@ from rekeyd.stores.port import (
     Part,
     UnderKey,
     Upload,
+    VersionsPage,
     WriteCondition,
     Written,
 )
@@ -46,6 +48,14 @@ class GuardedStore:
     ) -> ListingPage:
         return await self._guard.run(
             on.LIST_PAGE, lambda: self._inner.list_page(bucket, prefix, after=after, limit=limit)
+        )
+
+    async def list_versions_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> VersionsPage:
+        return await self._guard.run(
+            on.LIST_VERSIONS,
+            lambda: self._inner.list_versions_page(bucket, prefix, after=after, limit=limit),
         )
 
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
@@ -85,7 +95,7 @@ class GuardedStore:
             ),
         )
 
-    async def copy(
+    async def copy(  # noqa: PLR0913 - see the port
         self,
         bucket: str,
         key: str,
@@ -95,6 +105,8 @@ class GuardedStore:
         condition: WriteCondition,
         under: UnderKey,
         storage_class: str = "STANDARD",
+        attributes: Attributes | None = None,
+        lock: ObjectLock | None = None,
         claim: LiveClaim,
     ) -> Written:
         return await self._guard.run(
@@ -107,6 +119,8 @@ class GuardedStore:
                 condition=condition,
                 under=under,
                 storage_class=storage_class,
+                attributes=attributes,
+                lock=lock,
                 claim=claim,
             ),
         )
@@ -169,6 +183,11 @@ class GuardedStore:
     async def list_uploads(self, bucket: str, prefix: str) -> Sequence[Upload]:
         return await self._guard.run(on.LIST_UPLOADS, lambda: self._inner.list_uploads(bucket, prefix))
 
+    async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
+        return await self._guard.run(
+            on.HIDE, lambda: self._inner.hide(bucket, key, condition=condition, claim=claim)
+        )
+
     async def delete(
         self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
     ) -> Sequence[DeleteOutcome]:
@@ -185,8 +204,24 @@ class GuardedControl:
     async def describe(self, bucket: str) -> BucketDescription | None:
         return await self._guard.run(on.DESCRIBE_BUCKET, lambda: self._inner.describe(bucket))
 
-    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
-        await self._guard.run(on.CHANGE_BUCKET, lambda: self._inner.create(bucket, region, claim=claim))
+    async def create(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        versioned: bool = False,
+        object_lock: bool = False,
+        claim: LiveClaim,
+    ) -> None:
+        await self._guard.run(
+            on.CHANGE_BUCKET,
+            lambda: self._inner.create(
+                bucket, region, versioned=versioned, object_lock=object_lock, claim=claim
+            ),
+        )
+
+    async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
+        await self._guard.run(on.CHANGE_BUCKET, lambda: self._inner.enable_versioning(bucket, claim=claim))
 
     async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
         await self._guard.run(on.CHANGE_BUCKET, lambda: self._inner.set_tags(bucket, tags, claim=claim))

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from rekeyd.domain.errors import (
     AccessDeniedError,
+    ArchivedError,
     ClaimLostError,
     InterruptedTransferError,
     KeyUnusableError,
@@ -28,6 +29,7 @@ Outcome = Literal[
     "throttled",
     "unavailable",
     "interrupted",
+    "archived",
     "key_unusable",
     "access_denied",
     "refused",
@@ -42,6 +44,7 @@ _OUTCOMES: tuple[tuple[type[BaseException], Outcome], ...] = (
     (ThrottledError, "throttled"),
     (UnavailableError, "unavailable"),
     (InterruptedTransferError, "interrupted"),
+    (ArchivedError, "archived"),
     (KeyUnusableError, "key_unusable"),
     (AccessDeniedError, "access_denied"),
     (StoreRefusedError, "refused"),

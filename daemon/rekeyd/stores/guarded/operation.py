@@ -28,6 +28,7 @@ class Operation:
 
 
 LIST_PAGE = Operation("list_page", "control", mutates=False)
+LIST_VERSIONS = Operation("list_versions", "control", mutates=False)
 HEAD = Operation("head", "control", mutates=False)
 READ = Operation("read", "read", mutates=False)
 READ_TAGS = Operation("read_tags", "control", mutates=False)
@@ -39,6 +40,7 @@ COPY_PART = Operation("copy_part", "write", mutates=True)
 COMPLETE_UPLOAD = Operation("complete_upload", "control", mutates=True)
 ABORT_UPLOAD = Operation("abort_upload", "control", mutates=True)
 LIST_UPLOADS = Operation("list_uploads", "control", mutates=False)
+HIDE = Operation("hide", "control", mutates=True)
 DELETE = Operation("delete", "control", mutates=True)
 
 DESCRIBE_BUCKET = Operation("describe_bucket", "control", mutates=False)

@@ -23,17 +23,31 @@ class MemoryControl:
         found = self._shelf.buckets[bucket]
         return BucketDescription(
             region=found.region,
-            versioning="off",
+            versioning=found.objects.versioning,
             default_encryption=found.default_encryption,
             bucket_key=False,
             tags=dict(found.tags),
             public_access_blocked=found.public_access_blocked,
+            object_lock=found.object_lock,
         )
 
-    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
+    async def create(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        versioned: bool = False,
+        object_lock: bool = False,
+        claim: LiveClaim,
+    ) -> None:
         """See the port."""
         async with live_until_deadline("create", claim):
-            self._shelf.make_bucket(bucket, region)
+            self._shelf.make_bucket(bucket, region, versioned=versioned, object_lock=object_lock)
+
+    async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
+        """See the port."""
+        async with live_until_deadline("enable_versioning", claim):
+            self._shelf.bucket("enable_versioning", bucket).objects.versioning = "enabled"
 
     async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
         """See the port."""

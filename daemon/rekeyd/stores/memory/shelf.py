@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import assert_never
 
 from awscrt.checksums import crc64nvme as crc64nvme_of
 
 from rekeyd.domain.errors import (
+    ArchivedError,
+    CustomerKeyError,
     KeyUnusableError,
     NotFoundError,
     PreconditionError,
@@ -20,9 +24,11 @@ from rekeyd.domain.objects import (
     KEY_BYTES_MAX,
     Attributes,
     Encryption,
-    ObjectHead,
+    ObjectLock,
     ObjectVersion,
+    parse_time,
 )
+from rekeyd.stores.memory.histories import Histories, Stored
 from rekeyd.stores.port import (
     DeleteOutcome,
     IfAbsent,
@@ -34,39 +40,18 @@ from rekeyd.stores.port import (
     Written,
 )
 
+__all__ = [
+    "DEFAULT_CONTENT_TYPE",
+    "Begun",
+    "Bucket",
+    "Shelf",
+    "Stored",
+    "check_key",
+    "kept_attributes",
+]
+
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 PART_NUMBER_MAX = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An object."""
-
-    data: bytes
-    attributes: Attributes
-    encryption: Encryption
-    crc64nvme: int | None
-    etag: str
-    modified: str
-    """When it was written, as a listing says it."""
-
-    def version(self, key: str) -> ObjectVersion:
-        """It under its key."""
-        return ObjectVersion(key, len(self.data), self.etag)
-
-    def listed(self, key: str) -> ObjectVersion:
-        """It as a listing names it."""
-        return replace(self.version(key), modified=self.modified)
-
-    def head(self, key: str) -> ObjectHead:
-        """What a store says of it. Tags are counted, not shown."""
-        return ObjectHead(
-            version=self.version(key),
-            attributes=replace(self.attributes, tags={}),
-            tag_count=len(self.attributes.tags),
-            encryption=self.encryption,
-            crc64nvme=self.crc64nvme,
-        )
 
 
 @dataclass(slots=True)
@@ -84,25 +69,32 @@ class Bucket:
     """A bucket and its configuration."""
 
     region: str
-    objects: dict[str, Stored] = field(default_factory=dict)
+    objects: Histories
     default_encryption: Encryption = field(default_factory=lambda: Encryption(""))
     tags: Mapping[str, str] = field(default_factory=dict)
     public_access_blocked: bool = False
+    object_lock: bool = False
 
 
 class Shelf:
     """Buckets, objects and uploads. Each change happens in one step of the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.disabled_keys: set[str] = set()
         """ARNs of keys that can't be used; whoever tests changes it at any time."""
         self.buckets: dict[str, Bucket] = {}
         self.uploads: dict[str, Begun] = {}
+        self._now = now
         self._serial = 0
 
-    def make_bucket(self, name: str, region: str = "us-east-1") -> None:
-        """Make an empty bucket, unless there is one."""
-        self.buckets.setdefault(name, Bucket(region))
+    def make_bucket(
+        self, name: str, region: str = "us-east-1", *, versioned: bool = False, object_lock: bool = False
+    ) -> None:
+        """Make an empty bucket, unless there is one. Versioning and locks are turned on where they are asked for."""
+        bucket = self.buckets.setdefault(name, Bucket(region, Histories(self.next)))
+        if versioned or object_lock:
+            bucket.objects.versioning = "enabled"
+        bucket.object_lock = bucket.object_lock or object_lock
 
     def bucket(self, operation: str, name: str) -> Bucket:
         """The bucket. Raises NotFoundError."""
@@ -110,22 +102,33 @@ class Shelf:
             raise NotFoundError(operation, f"no bucket {name!r}", code="NoSuchBucket")
         return self.buckets[name]
 
-    def stored(self, operation: str, bucket: str, key: str) -> Stored:
-        """The object under a key. Raises NotFoundError."""
-        found = self.bucket(operation, bucket).objects.get(key)
+    def stored(self, operation: str, bucket: str, key: str, version_id: str | None = None) -> Stored:
+        """The object under a key, or the version with an id. Raises NotFoundError."""
+        objects = self.bucket(operation, bucket).objects
+        found = objects.get(key) if version_id is None else objects.find(key, version_id)
         if found is None:
-            raise NotFoundError(operation, f"no object {key!r}", code="NoSuchKey")
+            code = "NoSuchKey" if version_id is None else "NoSuchVersion"
+            raise NotFoundError(operation, f"no object {key!r} {version_id or ''}", code=code)
+        if found.marker:
+            raise NotFoundError(operation, f"{key!r} {version_id} is a marker", code="MethodNotAllowed")
+        return found
+
+    def seen(self, operation: str, bucket: str, key: str, version_id: str | None = None) -> Stored:
+        """The same, with the right to know anything of it. Raises CustomerKeyError."""
+        found = self.stored(operation, bucket, key, version_id)
+        if found.encryption.algorithm == "SSE-C":
+            raise CustomerKeyError(operation, f"{key!r} needs its key", code="InvalidRequest")
         return found
 
     def pinned(self, operation: str, bucket: str, version: ObjectVersion) -> Stored:
         """Exactly this version, with the right to read it."""
-        found = self.stored(operation, bucket, version.key)
-        if version.version_id is not None:
-            raise NotFoundError(operation, f"{version.key!r} has no version {version.version_id!r}")
+        found = self.seen(operation, bucket, version.key, version.version_id)
         if found.etag != version.etag:
             error = PreconditionError(operation, f"{version.key!r} is another version")
             error.side = "source"
             raise error
+        if found.archived:
+            raise ArchivedError(operation, f"{version.key!r} must be restored", code="InvalidObjectState")
         self.use_key(operation, found.encryption)
         return found
 
@@ -163,8 +166,33 @@ class Shelf:
             error = PreconditionError(operation, f"{key!r}: {condition} doesn't hold")
             error.side = "target"
             raise error
-        objects[key] = stored
-        return Written(stored.etag, None, stored.crc64nvme, stored.encryption, f"request-{self.next()}")
+        kept = objects.write(key, stored)
+        return Written(kept.etag, kept.version_id, kept.crc64nvme, kept.encryption, f"request-{self.next()}")
+
+    def hide(self, operation: str, bucket: str, key: str, condition: IfMatches) -> Written:
+        """Write a marker over exactly the current version; where no versions are kept, that deletes it."""
+        objects = self.bucket(operation, bucket).objects
+        if not _holds(condition, objects.get(key)):
+            error = PreconditionError(operation, f"{key!r}: {condition} doesn't hold")
+            error.side = "target"
+            raise error
+        if objects.versioning == "off":
+            del objects[key]
+            raise StoreRefusedError(operation, f"no marker came of it: {bucket!r} keeps no versions")
+        marker = objects.hide(key)
+        return Written("", marker.version_id, None, marker.encryption, f"request-{self.next()}")
+
+    def check_lock(self, operation: str, bucket: str, lock: ObjectLock | None) -> None:
+        """Refuse a lock that a bucket can't keep, or that would be over before it began."""
+        if lock is None:
+            return
+        if not self.bucket(operation, bucket).object_lock:
+            raise StoreRefusedError(operation, f"{bucket!r} has no object lock", code="InvalidRequest")
+        if lock.retain_until is not None and parse_time(lock.retain_until) <= self._time():
+            raise StoreRefusedError(operation, "the retention ends in the past", code="InvalidArgument")
+
+    def _time(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)
 
     def begun(self, operation: str, upload: Upload) -> Begun:
         """The upload. Raises NotFoundError."""
@@ -185,13 +213,29 @@ class Shelf:
     def delete(self, bucket: str, version: ObjectVersion) -> DeleteOutcome:
         """Delete exactly this version."""
         objects = self.bucket("delete", bucket).objects
+        if version.version_id is None:
+            return self._delete_current(objects, version)
+        found = objects.find(version.key, version.version_id)
+        if found is None:
+            return DeleteOutcome(version, "deleted")
+        if found.version_id is None and (found.etag, found.marker) != (version.etag, version.marker):
+            return DeleteOutcome(version, "changed", "PreconditionFailed")
+        lock = found.attributes.lock
+        if lock is not None and lock.protects_at(self._time()):
+            return DeleteOutcome(version, "failed", "AccessDenied: it is locked")
+        objects.drop(version.key, found.version_id)
+        return DeleteOutcome(version, "deleted")
+
+    def _delete_current(self, objects: Histories, version: ObjectVersion) -> DeleteOutcome:
         found = objects.get(version.key)
-        if found is None or version.version_id is not None:
+        if found is None:
             return DeleteOutcome(version, "deleted")
         if found.etag != version.etag:
             return DeleteOutcome(version, "changed", "PreconditionFailed")
         del objects[version.key]
-        return DeleteOutcome(version, "deleted")
+        if objects.versioning == "off":
+            return DeleteOutcome(version, "deleted")
+        return DeleteOutcome(version, "failed", "it was only hidden: the bucket keeps versions")
 
 
 def check_key(operation: str, key: str) -> None:

@@ -16,22 +16,26 @@ from awscrt.checksums import crc64nvme as crc64nvme_of
 from rekeyd.domain.errors import (
     ClaimLostError,
     InterruptedTransferError,
-    NotFoundError,
     StoreRefusedError,
     UnavailableError,
 )
-from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
+from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
+from rekeyd.stores.memory.histories import Stored
 from rekeyd.stores.memory.shelf import Begun, Shelf, check_key, kept_attributes
 from rekeyd.stores.port import (
+    HISTORY_VERSIONS_MAX,
     LIST_OBJECTS_MAX,
+    OLDER_LEFT,
     Content,
     DeleteOutcome,
+    IfMatches,
     ListingPage,
     LiveClaim,
     ObjectStream,
     Part,
     UnderKey,
     Upload,
+    VersionsPage,
     WriteCondition,
     Written,
 )
@@ -74,12 +78,40 @@ class MemoryStore:
         page = tuple(objects[key].listed(key) for key in keys[:limit])
         return ListingPage(page, _CURSOR + page[-1].key if len(keys) > limit else None)
 
+    async def list_versions_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> VersionsPage:
+        """See the port."""
+        objects = self._shelf.bucket("list_versions_page", bucket).objects
+        begin = b"" if after is None else _cursor_key(after).encode()
+        keys = sorted(
+            (key for key in objects.keys_of_all() if key.startswith(prefix) and key.encode() > begin),
+            key=str.encode,
+        )
+        histories: list[ObjectVersion] = []
+        too_long: list[str] = []
+        left = limit
+        last = ""
+        for key in keys:
+            chain = objects.chain(key)
+            if left < len(chain) and left < limit:
+                return VersionsPage(tuple(histories), _CURSOR + last, tuple(too_long))
+            left -= len(chain)
+            last = key
+            if len(chain) > HISTORY_VERSIONS_MAX:
+                too_long.append(key)
+            else:
+                *older, newest = (stored.listed_version(key) for stored in chain)
+                histories.append(replace(newest, older=tuple(older)))
+        return VersionsPage(tuple(histories), None, tuple(too_long))
+
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
-        """See the port. There are no versions: asked for one by id, none is found."""
-        stored = self._shelf.stored("head", bucket, key)
-        if version_id is not None:
-            raise NotFoundError("head", f"{key!r} has no version {version_id!r}")
-        return stored.head(key)
+        """See the port."""
+        return self._head(bucket, key, self._shelf.seen("head", bucket, key, version_id))
+
+    def _head(self, bucket: str, key: str, stored: Stored) -> ObjectHead:
+        versioned = self._shelf.bucket("head", bucket).objects.versioning != "off"
+        return stored.head(key, versioned=versioned)
 
     @asynccontextmanager
     async def _read(
@@ -87,7 +119,7 @@ class MemoryStore:
     ) -> AsyncGenerator[ObjectStream]:
         stored = self._shelf.pinned("read", bucket, version)
         data = stored.data
-        head = stored.head(version.key)
+        head = self._head(bucket, version.key, stored)
         if span is not None:
             if not 0 <= span.first < span.end:
                 raise ValueError(f"{span} is empty")
@@ -105,7 +137,7 @@ class MemoryStore:
 
     async def read_tags(self, bucket: str, version: ObjectVersion) -> Mapping[str, str]:
         """See the port."""
-        return self._shelf.stored("read_tags", bucket, version.key).attributes.tags
+        return self._shelf.stored("read_tags", bucket, version.key, version.version_id).attributes.tags
 
     async def put(
         self,
@@ -127,10 +159,11 @@ class MemoryStore:
         if crc64nvme is not None and crc64nvme != crc64nvme_of(data):
             raise InterruptedTransferError("put", "the checksum isn't that of the bytes")
         self._shelf.use_key("put", encryption)
+        self._shelf.check_lock("put", bucket, attributes.lock)
         stored = self._shelf.make(data, kept_attributes("put", attributes), encryption, crc64nvme_of(data))
         return self._shelf.publish("put", bucket, key, stored, condition)
 
-    async def copy(
+    async def copy(  # noqa: PLR0913 - see the port
         self,
         bucket: str,
         key: str,
@@ -140,6 +173,8 @@ class MemoryStore:
         condition: WriteCondition,
         under: UnderKey,
         storage_class: str = "STANDARD",
+        attributes: Attributes | None = None,
+        lock: ObjectLock | None = None,
         claim: LiveClaim,
     ) -> Written:
         """See the port."""
@@ -149,8 +184,11 @@ class MemoryStore:
         encryption = self._shelf.encryption("copy", bucket, under)
         self._shelf.use_key("copy", encryption)
         crc = crc64nvme_of(stored.data) if self._computes_copied_checksums else stored.crc64nvme
-        attributes = replace(stored.attributes, storage_class=storage_class)
-        copied = self._shelf.make(stored.data, attributes, encryption, crc)
+        protected = lock or (attributes.lock if attributes else None)
+        self._shelf.check_lock("copy", bucket, protected)
+        given = stored.attributes if attributes is None else kept_attributes("copy", attributes)
+        given = replace(given, storage_class=storage_class, lock=protected)
+        copied = self._shelf.make(stored.data, given, encryption, crc)
         return self._shelf.publish("copy", bucket, key, copied, condition)
 
     async def begin_upload(
@@ -167,6 +205,7 @@ class MemoryStore:
         encryption = self._shelf.encryption("begin_upload", bucket, under)
         async with live_until_deadline("begin_upload", claim):
             upload = Upload(bucket, key, f"upload-{self._shelf.next()}")
+        self._shelf.check_lock("begin_upload", bucket, attributes.lock)
         kept = kept_attributes("begin_upload", attributes)
         self._shelf.uploads[upload.upload_id] = Begun(upload, kept, encryption)
         return upload
@@ -232,6 +271,11 @@ class MemoryStore:
         uploads = [begun.upload for begun in self._shelf.uploads.values()]
         return [one for one in uploads if one.bucket == bucket and one.key.startswith(prefix)]
 
+    async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
+        """See the port. Where nothing or a marker is, it is refused."""
+        async with live_until_deadline("hide", claim):
+            return self._shelf.hide("hide", bucket, key, condition)
+
     async def delete(
         self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
     ) -> Sequence[DeleteOutcome]:
@@ -239,7 +283,16 @@ class MemoryStore:
         if len(versions) > LIST_OBJECTS_MAX:
             raise ValueError(f"{len(versions)} versions: {LIST_OBJECTS_MAX} are the most")
         async with live_until_deadline("delete", claim):
-            return [self._shelf.delete(bucket, version) for version in versions]
+            outcomes: list[DeleteOutcome] = []
+            left: set[str] = set()
+            for version in versions:
+                if version.key in left:
+                    outcomes.append(DeleteOutcome(version, "failed", OLDER_LEFT))
+                    continue
+                outcomes.append(self._shelf.delete(bucket, version))
+                if outcomes[-1].result != "deleted":
+                    left.add(version.key)
+            return outcomes
 
 
 @dataclass(frozen=True, slots=True)
