@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
-from rekeyd.domain.errors import StoreError, UnavailableError
+from rekeyd.domain.errors import ClaimLostError, StoreError, UnavailableError
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
@@ -134,7 +134,7 @@ class Fault:
 
         async def act() -> None:
             await later.wait()
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError, ClaimLostError):
                 await do()
             self.acted.set()
 
@@ -179,6 +179,16 @@ class Fault:
 
         async def happen(_call: Call, answer: object) -> object:
             do()
+            return answer
+
+        self._after.append(happen)
+        return self
+
+    def then_await(self, do: Callable[[Call], Awaitable[None]]) -> Self:
+        """Await something once the call took effect, before its answer comes."""
+
+        async def happen(call: Call, answer: object) -> object:
+            await do(call)
             return answer
 
         self._after.append(happen)
@@ -295,6 +305,22 @@ class _Altered:
         yield self._change(b"".join([chunk async for chunk in self._inner.chunks()]))
 
 
+class _Sent:
+    """The claim of one call: what acts late has the deadline with which it was sent."""
+
+    def __init__(self, claim: LiveClaim) -> None:
+        self._claim = claim
+        self._deadline: float | None = None
+
+    def call_deadline(self) -> float:
+        if self._deadline is None:
+            self._deadline = self._claim.call_deadline()
+        return self._deadline
+
+    def unanswered(self, deadline: float) -> None:
+        self._claim.unanswered(deadline)
+
+
 def as_it_is(key: str) -> str:
     return key
 
@@ -382,8 +408,9 @@ class FaultyStore:
         crc64nvme: int | None,
         claim: LiveClaim,
     ) -> Written:
+        sent = _Sent(claim)
         return await self._script.play(
-            replace(self._call("put", bucket, key), claim=claim),
+            replace(self._call("put", bucket, key), claim=sent),
             lambda: self._inner.put(
                 bucket,
                 self._keeps_as(key),
@@ -392,7 +419,7 @@ class FaultyStore:
                 condition=condition,
                 under=under,
                 crc64nvme=crc64nvme,
-                claim=claim,
+                claim=sent,
             ),
         )
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from rekeyd.domain.errors import ClaimLostError, KeyUnusableError
+from rekeyd.domain.errors import ClaimLostError, KeyUnusableError, UnavailableError
 from rekeyd.domain.key import KeyDescription, KmsKey
 from rekeyd.domain.objects import OWN_PREFIX
 from rekeyd.ledger import rows
+from rekeyd.stores.guarded import Retries, RetryPolicy
 from tests.doubles.faulty import Call
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import (
@@ -341,7 +342,7 @@ async def test_while_the_key_service_is_asked_what_is_wrong_nothing_is_tried_aga
 
 async def test_a_put_that_lands_late_does_not_bring_back_what_was_deleted(world: World) -> None:
     """No answer came, and its key has vanished since: before its deadline absence in the target proves nothing."""
-    world.timings = replace(world.timings, lease_seconds=3.0, call_seconds_max=0.8)
+    world.timings = replace(world.timings, lease_seconds=6.0, call_seconds_max=2.0)
     objects = world.fill({"a": Data(b"data"), "b": Data(b"data")})
     lands, loop = asyncio.Event(), asyncio.get_running_loop()
     unanswered = world.script.on("put", bucket=TARGET_BUCKET, key="a", times=3)
@@ -351,6 +352,20 @@ async def test_a_put_that_lands_late_does_not_bring_back_what_was_deleted(world:
         await process.move()
         await unanswered.acted.wait()
         assert unanswered.applied == 3
+        await world.assert_moved(process.direct, {"b": objects["b"]})
+
+
+async def test_a_put_that_lands_late_finds_the_copy_that_its_repetition_made(world: World) -> None:
+    """The copy is verified, then its key vanishes: swept before the first put's deadline, it would come back."""
+    world.timings = replace(world.timings, lease_seconds=6.0, call_seconds_max=2.0)
+    objects = world.fill({"a": Data(b"data"), "b": Data(b"data")})
+    lands, loop = asyncio.Event(), asyncio.get_running_loop()
+    unanswered = world.script.on("put", bucket=TARGET_BUCKET, key="a")
+    unanswered.first(lambda: loop.call_later(0.6, lands.set)).acts_later(lands)
+    world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(lambda: world.remove("a"))
+    async with world.process() as process:
+        await process.move()
+        await unanswered.acted.wait()
         await world.assert_moved(process.direct, {"b": objects["b"]})
 
 
@@ -366,3 +381,40 @@ async def test_a_daemon_that_stops_leaves_a_segment_with_an_unanswered_call_to_i
         async with process.working() as task:
             await asyncio.wait({task})
     assert await world.leased_segments() == 1
+
+
+async def test_what_a_cancelled_job_had_under_way_is_ours_to_the_next_job_with_another_key(
+    world: World,
+) -> None:
+    """Its copies lie under the first key, and nobody has recorded them."""
+    objects = world.fill()
+    async with world.process() as process:
+
+        async def cancel(_call: Call) -> None:
+            await process.direct.cancel_job("job-1", "an operator")
+
+        landed = world.script.on("put", bucket=TARGET_BUCKET, key="a/small")
+        landed.then_await(cancel)
+        await world.admit(process.direct)
+        await process.work(until=("cancelled",))
+        assert landed.applied == 1
+    await world.expire_leases()
+    world.use_another_key()
+    async with world.process() as process:
+        await world.admit(process.direct, "job-2")
+        await process.work("job-2")
+        await world.assert_moved(process.direct, objects, "job-2")
+
+
+async def test_an_overwrite_whose_answer_was_lost_is_ours_when_its_key_vanishes(world: World) -> None:
+    world.retries = Retries(RetryPolicy(attempts_max=1), jitter=lambda: 0.0, sleep=asyncio.sleep)
+    objects = world.fill({"a": Data(b"data"), "b": Data(b"data")})
+    world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(
+        lambda: world.put("a", Data(b"more data than before"))
+    )
+    overwrite = world.script.on("put", bucket=TARGET_BUCKET, key="a", nth=2)
+    overwrite.then(lambda: world.remove("a")).loses_answer(UnavailableError)
+    async with world.process() as process:
+        await process.move()
+        assert overwrite.applied == 1
+        await world.assert_moved(process.direct, {"b": objects["b"]})

@@ -46,6 +46,11 @@ KEY = KmsKey(
     arn="arn:aws:kms:us-east-1:111122223333:key/acme",
     alias="arn:aws:kms:us-east-1:111122223333:alias/acme",
 )
+ANOTHER_KEY = KmsKey(
+    kind="kms",
+    arn="arn:aws:kms:us-east-1:111122223333:key/acme-2",
+    alias="arn:aws:kms:us-east-1:111122223333:alias/acme-2",
+)
 FINAL: tuple[JobState, ...] = ("completed", "failed", "cancelled")
 SETTLED: tuple[JobState, ...] = (*FINAL, "held")
 
@@ -143,6 +148,8 @@ class World:
         self.server_side = server_side
         self.script = Script()
         self.custody = MemoryCustody()
+        self.key = KEY
+        """That of the next job, under which all in the target lies in the end."""
         self.custody.add(KEY)
         self.metrics = Counted()
         self.timings = TIMINGS
@@ -208,16 +215,20 @@ class World:
             return {}
         objects = self.target_shelf.buckets[TARGET_BUCKET].objects
         tenants = {key: found for key, found in objects.items() if not key.startswith(OWN_PREFIX)}
-        assert all(found.encryption == Encryption("aws:kms", KEY.arn) for found in tenants.values())
+        assert all(found.encryption == Encryption("aws:kms", self.key.arn) for found in tenants.values())
         return {key: Data(found.data, found.attributes) for key, found in tenants.items()}
 
+    def use_another_key(self) -> None:
+        self.key = ANOTHER_KEY
+        self.custody.add(ANOTHER_KEY)
+
     def disable_key(self) -> None:
-        self.custody.keys[KEY.arn].state = "Disabled"
-        self.target_shelf.disabled_keys.add(KEY.arn)
+        self.custody.keys[self.key.arn].state = "Disabled"
+        self.target_shelf.disabled_keys.add(self.key.arn)
 
     def enable_key(self) -> None:
-        self.custody.keys[KEY.arn].state = "Enabled"
-        self.target_shelf.disabled_keys.discard(KEY.arn)
+        self.custody.keys[self.key.arn].state = "Enabled"
+        self.target_shelf.disabled_keys.discard(self.key.arn)
 
     async def _guard_delete(self, call: Call) -> None:
         """The invariant: no source object goes whose equal copy doesn't stand in the target, under the key."""
@@ -241,7 +252,7 @@ class World:
             "tenant": TENANT,
             "source": str(SOURCE),
             "target": str(self.target),
-            "key": KEY.model_dump(),
+            "key": self.key.model_dump(),
             "options": options,
         }
         return json.dumps(body).encode()

@@ -130,17 +130,6 @@ async def test_a_claim_is_settled_once_no_call_under_it_can_act_any_more() -> No
     assert asyncio.get_running_loop().time() > deadline
 
 
-async def test_a_verified_copy_supersedes_the_calls_about_its_object_and_no_others() -> None:
-    claim = kept()
-    one, another = claim.for_one_object(), claim.for_one_object()
-    one.unanswered(one.call_deadline())
-    another.unanswered(another.call_deadline())
-    one.superseded()
-    assert not claim.is_settled()
-    another.superseded()
-    assert claim.is_settled()
-
-
 def outcome(number: int) -> ObjectOutcome:
     return ObjectOutcome(ObjectVersion(f"{number:05}", 1, "etag"), "dropped")
 

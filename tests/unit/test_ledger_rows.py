@@ -13,13 +13,18 @@ from hypothesis import strategies as st
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.objects import CarryState, ObjectVersion
 from rekeyd.ledger.port import SEGMENT_BYTES_MAX, SEGMENT_OBJECTS_MAX, ObjectRow
-from rekeyd.ledger.rows import PLANNED_BEFORE_MAX, Filling, Move, Row, cut, listed, missing
+from rekeyd.ledger.rows import PLANNED_BEFORE_MAX, Move, Row, Weight, cut, listed, missing
 
-SIZES = st.lists(st.integers(0, 2 * SEGMENT_BYTES_MAX), max_size=40) | st.lists(
-    st.integers(0, 10), min_size=SEGMENT_OBJECTS_MAX - 2, max_size=2 * SEGMENT_OBJECTS_MAX + 2
+WEIGHTS = st.lists(
+    st.builds(Weight, st.integers(1, SEGMENT_OBJECTS_MAX + 3), st.integers(0, 2 * SEGMENT_BYTES_MAX)),
+    max_size=40,
+) | st.lists(
+    st.builds(Weight, st.just(1), st.integers(0, 10)),
+    min_size=SEGMENT_OBJECTS_MAX - 2,
+    max_size=2 * SEGMENT_OBJECTS_MAX + 2,
 )
 FILLINGS = st.none() | st.builds(
-    Filling, st.integers(0, SEGMENT_OBJECTS_MAX), st.integers(0, 2 * SEGMENT_BYTES_MAX)
+    Weight, st.integers(0, SEGMENT_OBJECTS_MAX), st.integers(0, 2 * SEGMENT_BYTES_MAX)
 )
 STATES: tuple[CarryState, ...] = get_args(CarryState)
 RETIRED = ("retiring", "deleted", "remaining")
@@ -33,29 +38,32 @@ def row(state: CarryState, planned: int = 0) -> Row:
     )
 
 
+def fits(weights: list[Weight], filling: Weight | None = None) -> bool:
+    together = weights if filling is None else [filling, *weights]
+    versions = sum(each.versions for each in together)
+    return versions <= SEGMENT_OBJECTS_MAX and sum(each.size_bytes for each in together) <= SEGMENT_BYTES_MAX
+
+
 @settings(max_examples=50)
-@given(SIZES, FILLINGS)
+@given(WEIGHTS, FILLINGS)
 def test_every_object_has_one_place_and_no_segment_is_too_large(
-    sizes: list[int], filling: Filling | None
+    weights: list[Weight], filling: Weight | None
 ) -> None:
-    joining, spans = cut(sizes, filling)
+    joining, spans = cut(weights, filling)
 
-    assert [*range(joining), *(index for span in spans for index in span)] == list(range(len(sizes)))
-    if filling is not None and joining:
-        assert filling.objects + joining <= SEGMENT_OBJECTS_MAX
-        assert filling.size_bytes + sum(sizes[:joining]) <= SEGMENT_BYTES_MAX
+    assert [*range(joining), *(index for span in spans for index in span)] == list(range(len(weights)))
+    assert not joining or fits(weights[:joining], filling)
     for span in spans:
-        assert 1 <= len(span) <= SEGMENT_OBJECTS_MAX
-        assert len(span) == 1 or sum(sizes[span.start : span.stop]) <= SEGMENT_BYTES_MAX
+        assert len(span) == 1 or fits(weights[span.start : span.stop])
+        assert len(span) >= 1
 
 
 @settings(max_examples=50)
-@given(SIZES)
-def test_no_segment_is_smaller_than_it_must_be(sizes: list[int]) -> None:
-    _, spans = cut(sizes, None)
+@given(WEIGHTS)
+def test_no_segment_is_smaller_than_it_must_be(weights: list[Weight]) -> None:
+    _, spans = cut(weights, None)
     for span, following in pairwise(spans):
-        together = sizes[span.start : following.start + 1]
-        assert len(together) > SEGMENT_OBJECTS_MAX or sum(together) > SEGMENT_BYTES_MAX
+        assert not fits(weights[span.start : following.start + 1])
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -595,8 +595,9 @@ PUBLISHING: tuple[Call, ...] = (Scene.put, Scene.copy, Scene.complete, Scene.del
         Reply(resets_read=True),
         Reply(200, ETAG, b"<?xml", announced_bytes=500, closes_after=True),
         Reply(502, {}, b"<html>bad gateway</html>"),
+        Reply(503, {}, b"upstream connect error or disconnect/reset before headers"),
     ],
-    ids=["silence", "reset", "cut", "proxy"],
+    ids=["silence", "reset", "cut", "gateway", "proxy"],
 )
 async def test_a_call_without_an_answer_is_told_to_its_claim(call: Call, reply: Reply) -> None:
     """It may take effect until its deadline: nothing is concluded from its absence before."""

@@ -31,6 +31,7 @@ class KeptClaim:
 
     It remembers the calls that got no answer, which may take effect until their deadlines. Until then it isn't
     given up: whoever claimed the work next could read the target, find nothing there, and be wrong a moment later.
+    That the object has been verified since changes nothing: once its copy is swept, the condition holds anew.
     Where we can't wait, the lease runs out by itself, later than any such deadline.
     """
 
@@ -52,8 +53,8 @@ class KeptClaim:
         self._call_seconds_max = call_seconds_max
         self._ends_at = asked_at + lease_seconds
         self._ended = False
-        self._acting_until: dict[object, float] = {}
-        """By whom of the objects under this claim a call was made that got no answer, and its deadline."""
+        self._acting_until = -math.inf
+        """The latest deadline of a call that got no answer."""
 
     def call_deadline(self) -> float:
         """See LiveClaim: the deadline of a mutating call that starts now; the claim outlives it."""
@@ -64,31 +65,20 @@ class KeptClaim:
 
     def unanswered(self, deadline: float) -> None:
         """See LiveClaim."""
-        self._note(self, deadline)
-
-    def for_one_object(self) -> ObjectCalls:
-        """The same claim, for the calls about one object."""
-        return ObjectCalls(self)
+        self._acting_until = max(self._acting_until, deadline)
 
     def is_settled(self) -> bool:
         """Whether no call made under this claim can take effect any more."""
-        return asyncio.get_running_loop().time() > max(self._acting_until.values(), default=-math.inf)
+        return asyncio.get_running_loop().time() > self._acting_until
 
     async def settle(self) -> None:
         """Wait until it is: what is read then is what the calls have left."""
-        while not self.is_settled():
-            wait = max(self._acting_until.values()) - asyncio.get_running_loop().time()
-            await asyncio.sleep(max(wait, 0.0) + _CLOCK_STEP_SECONDS)
+        while not self.is_settled():  # noqa: ASYNC110 - only time settles it
+            await asyncio.sleep(self._acting_until - asyncio.get_running_loop().time() + _CLOCK_STEP_SECONDS)
 
     def end(self) -> None:
         """From now on no mutating call starts under this claim."""
         self._ended = True
-
-    def _note(self, whose: object, deadline: float) -> None:
-        self._acting_until[whose] = max(deadline, self._acting_until.get(whose, deadline))
-
-    def _forget(self, whose: object) -> None:
-        self._acting_until.pop(whose, None)
 
     async def keep(self) -> Never:
         """Renew until cancelled. Raises ClaimLostError once it is lost, or can't be renewed in time."""
@@ -107,22 +97,3 @@ class KeptClaim:
                     raise ClaimLostError("the claim couldn't be renewed in time") from error
             else:
                 self._ends_at = asked_at + self._lease_seconds
-
-
-class ObjectCalls:
-    """The calls about one object, under a claim on more: see LiveClaim."""
-
-    def __init__(self, kept: KeptClaim) -> None:
-        self._kept = kept
-
-    def call_deadline(self) -> float:
-        """That of the claim."""
-        return self._kept.call_deadline()
-
-    def unanswered(self, deadline: float) -> None:
-        """See LiveClaim."""
-        self._kept._note(self, deadline)  # noqa: SLF001 - its own other half
-
-    def superseded(self) -> None:
-        """A copy was written, or found, and verified: a call before it finds its condition broken, and does nothing."""
-        self._kept._forget(self)  # noqa: SLF001 - its own other half

@@ -68,11 +68,8 @@ class SegmentWork:
         async with OutcomeRecorder(self._tools.ledger, self._claim) as recorder:
 
             async def carry_one(row: ObjectRow) -> None:
-                calls = self._kept.for_one_object()
                 async with self._tools.objects_in_flight:
-                    outcome = await carry(row, self._route, self._tools.means, calls)
-                if outcome.state == "verified":
-                    calls.superseded()
+                    outcome = await carry(row, self._route, self._tools.means, self._kept)
                 self._count_carried(outcome)
                 recorder.add(outcome)
 

@@ -31,7 +31,7 @@ from rekeyd.domain.tenant import PlacementRecord
 
 SEGMENT_OBJECTS_MAX = 1000
 SEGMENT_BYTES_MAX = 64 * 1024**3
-"""A segment holds at most so many objects, and so many bytes unless a single object has more."""
+"""A segment holds at most so many versions of objects, and so many bytes, unless a single object has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,22 @@ class SegmentClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """One version or marker of a key's history, and its copy in a target that keeps versions."""
+
+    source: ObjectVersion
+    target: ObjectVersion
+    crc64nvme: int | None = None
+    """None for a marker."""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectRow:
     """What the ledger knows of one key of a move."""
 
     source: ObjectVersion
-    """The source version that is to be carried, or was. Its key is the source's whole key."""
+    """The source version that is to be carried, or was, with its history. Its key is the source's whole key."""
     state: CarryState
     attempts: int
     """How often in a row it was tried in vain."""
@@ -87,6 +98,8 @@ class ObjectRow:
     planned_before: tuple[ObjectVersion, ...]
     """Earlier source versions whose copying was planned and perhaps begun, with an outcome that isn't known."""
     crc64nvme: int | None
+    copies: tuple[Copy, ...] = ()
+    """Where the target keeps versions: what stands there under the key, as last known, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,8 @@ class ObjectOutcome:
     crc64nvme: int | None = None
     evidence: str = ""
     """How both checksums came about, `streamed/computed_by_provider` say."""
+    copies: tuple[Copy, ...] | None = None
+    """Where the target keeps versions: what is known to stand there now. None leaves what is recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,20 @@ class Row:
 
     @property
     def size_bytes(self) -> int:
-        return self.object.source.size_bytes
+        """Those of the whole history."""
+        return self.object.source.history_bytes
+
+    @property
+    def weight(self) -> Weight:
+        return Weight(len(self.object.source.older) + 1, self.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What an object takes in a segment: the versions of its history, and their bytes."""
+
+    versions: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +141,11 @@ def listed(row: Row, version: ObjectVersion) -> Move | None:
     else:
         attempts, planned = 0, _planned_with(former)
     target = None if former.state in _WITHOUT_COPY else former.target
+    copies = () if former.state in _WITHOUT_COPY else former.copies
     if len(planned) > PLANNED_BEFORE_MAX and not (former.state == "failed" and former.attempts == 0):
-        stuck = ObjectRow(version, "failed", max(former.attempts, 1), target, planned, None)
+        stuck = ObjectRow(version, "failed", max(former.attempts, 1), target, planned, None, copies)
         return Move(Row(stuck, None, _TOO_MANY_PLANNED), None)
-    return Move(Row(ObjectRow(version, "listed", attempts, target, planned, None), None), "carry")
+    return Move(Row(ObjectRow(version, "listed", attempts, target, planned, None, copies), None), "carry")
 
 
 def missing(row: Row) -> Move | None:
@@ -152,9 +166,11 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
     if former.source != outcome.source or former.state not in WORKED_ON[stage]:
         return None
     target = outcome.target or former.target
+    copies = former.copies if outcome.copies is None else outcome.copies
     crc64nvme = former.crc64nvme if outcome.crc64nvme is None else outcome.crc64nvme
     if outcome.state == "listed":
-        tried = replace(former, attempts=former.attempts + 1, target=target, crc64nvme=crc64nvme)
+        attempts = former.attempts + 1
+        tried = replace(former, attempts=attempts, target=target, crc64nvme=crc64nvme, copies=copies)
         return replace(row, object=tried, reason=outcome.reason)
     settled = outcome.state in ("verified", "dropped")
     done = ObjectRow(
@@ -164,6 +180,7 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
         target=None if outcome.state == "dropped" else target,
         planned_before=() if settled else former.planned_before,
         crc64nvme=crc64nvme,
+        copies=() if outcome.state == "dropped" else copies,
     )
     return Row(done, None, outcome.reason, outcome.evidence or row.evidence)
 
@@ -179,37 +196,30 @@ def check_outcomes(stage: SegmentStage, outcomes: Iterable[ObjectOutcome]) -> No
             raise ValueError("verified without the copy that was")
 
 
-@dataclass(frozen=True, slots=True)
-class Filling:
-    """How full a segment is that takes further objects."""
+def cut(weights: Sequence[Weight], filling: Weight | None) -> tuple[int, list[range]]:
+    """Divide objects of these weights, in order, among segments.
 
-    objects: int
-    size_bytes: int
-
-
-def cut(sizes: Sequence[int], filling: Filling | None) -> tuple[int, list[range]]:
-    """Divide objects of these sizes, in order, among segments.
-
-    Gives how many join the segment that is being filled, and the spans of those that make new ones. No segment
-    has more than SEGMENT_OBJECTS_MAX objects, nor more than SEGMENT_BYTES_MAX bytes unless it has one object.
+    `filling` is what a segment has that takes further objects. Gives how many join it, and the spans of those that
+    make new ones. No segment has more than SEGMENT_OBJECTS_MAX versions, nor more than SEGMENT_BYTES_MAX bytes,
+    unless it has one object: the history of a key stays together.
     """
-    joining = 0 if filling is None else _fitting(sizes, 0, filling)
+    joining = 0 if filling is None else _fitting(weights, 0, filling)
     spans, first = [], joining
-    while first < len(sizes):
-        end = first + max(1, _fitting(sizes, first, Filling(0, 0)))
+    while first < len(weights):
+        end = first + max(1, _fitting(weights, first, Weight(0, 0)))
         spans.append(range(first, end))
         first = end
     return joining, spans
 
 
-def _fitting(sizes: Sequence[int], first: int, filling: Filling) -> int:
-    count, size_bytes = filling.objects, filling.size_bytes
-    for end in range(first, len(sizes)):
-        size_bytes += sizes[end]
-        if count >= SEGMENT_OBJECTS_MAX or size_bytes > SEGMENT_BYTES_MAX:
+def _fitting(weights: Sequence[Weight], first: int, filling: Weight) -> int:
+    versions, size_bytes = filling.versions, filling.size_bytes
+    for end in range(first, len(weights)):
+        versions += weights[end].versions
+        size_bytes += weights[end].size_bytes
+        if versions > SEGMENT_OBJECTS_MAX or size_bytes > SEGMENT_BYTES_MAX:
             return end - first
-        count += 1
-    return len(sizes) - first
+    return len(weights) - first
 
 
 def _planned_with(former: ObjectRow) -> tuple[ObjectVersion, ...]:

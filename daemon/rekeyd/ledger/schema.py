@@ -209,7 +209,7 @@ segments = sa.Table(
     sa.Column("stage", sa.Text, nullable=False),
     # `open`, `done`
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("objects", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("versions", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("bytes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id")),
     sa.Column("holder", sa.Text),
@@ -230,10 +230,14 @@ objects = sa.Table(
     metadata,
     sa.Column("move_id", _Id, sa.ForeignKey("moves.id"), primary_key=True),
     sa.Column("key", KeyBytes, primary_key=True),
+    # Versions and bytes of the whole history.
+    sa.Column("versions", sa.Integer, nullable=False, server_default="1"),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("etag", sa.Text, nullable=False),
     sa.Column("version_id", sa.Text),
     sa.Column("modified", sa.Text),
+    # The whole history, the version above included. Null where there is one version and no marker: nearly always.
+    sa.Column("history", sa.Text),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     # Set exactly while work waits for the object: then it is in this segment, which isn't done.
@@ -244,6 +248,8 @@ objects = sa.Table(
     sa.Column("target_size_bytes", sa.BigInteger),
     sa.Column("target_etag", sa.Text),
     sa.Column("target_version_id", sa.Text),
+    # What stands in a target that keeps versions; null in another one.
+    sa.Column("copies", sa.Text),
     sa.Column("planned_before", sa.Text),
     sa.Column("crc64nvme", Unsigned64),
     sa.Column("evidence", sa.Text, nullable=False, server_default=""),

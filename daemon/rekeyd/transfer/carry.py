@@ -161,7 +161,10 @@ async def _settle(attempt: _Attempt, task: CopyTask) -> ObjectOutcome | WriteCon
         )
         if verification.judgement.verdict == "verified":
             return _judged(attempt, verification, task.means)
-    if _planned_by_us(found.version, row.planned_before):
+        if verification.same_content:
+            # A copy of ours whose answer was lost: under another job's key, or with tags that were changed since.
+            return IfMatches(found.version.etag)
+    if planned_by_us(found.version, row.planned_before):
         return IfMatches(found.version.etag)
     return ObjectOutcome(
         row.source, "failed", f"{CONFLICT}: the target holds other content that we did not write"
@@ -176,8 +179,8 @@ async def _standing_source(row: ObjectRow, route: Route) -> ObjectHead:
     return head
 
 
-def _planned_by_us(found: ObjectVersion, planned: Sequence[ObjectVersion]) -> bool:
-    """Whether what the target holds is, by all that can be told, a copy of a version planned before.
+def planned_by_us(found: ObjectVersion, planned: Sequence[ObjectVersion]) -> bool:
+    """Whether what the target holds is, by all that can be told, a copy of one of the versions planned.
 
     The bucket is ours alone until the switch, so its size is enough to tell which of our copies it is.
     """

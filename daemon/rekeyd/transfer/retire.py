@@ -8,7 +8,7 @@ from rekeyd.domain.errors import NotFoundError, PreconditionError
 from rekeyd.domain.objects import ObjectHead, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
 from rekeyd.stores.port import DeleteOutcome, LiveClaim
-from rekeyd.transfer.carry import CONFLICT
+from rekeyd.transfer.carry import CONFLICT, planned_by_us
 from rekeyd.transfer.route import Route, head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
 
@@ -75,7 +75,5 @@ async def drop_copy(route: Route, row: ObjectRow, claim: LiveClaim) -> ObjectOut
 
 def _is_our_copy(row: ObjectRow, head: ObjectHead) -> bool:
     """The copy that was recorded, or, where an answer was lost, one of a version that was planned."""
-    if row.target is not None:
-        return head.version.etag == row.target.etag
-    planned = (row.source, *row.planned_before)
-    return any(version.size_bytes == head.version.size_bytes for version in planned)
+    recorded = row.target is not None and head.version.etag == row.target.etag
+    return recorded or planned_by_us(head.version, (row.source, *row.planned_before))

@@ -19,6 +19,8 @@ class Verification:
     target: ObjectVersion
     """The version that was judged."""
     crc64nvme: int | None
+    same_content: bool
+    """Whether both sides have the same bytes, whatever else differs."""
     evidence: str
     """How the source's and the target's checksum came about."""
 
@@ -52,6 +54,7 @@ async def verify_copy(
         judgement,
         target_head.version,
         target.checksum.crc64nvme,
+        (source.size_bytes, source.checksum.crc64nvme) == (target.size_bytes, target.checksum.crc64nvme),
         f"{source.checksum.origin}/{target.checksum.origin}",
     )
 

@@ -9,48 +9,44 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from rekeyd.ledger.port import SegmentStage
-from rekeyd.ledger.rows import Filling, cut
+from rekeyd.ledger.rows import Weight, cut
 from rekeyd.ledger.schema import UNFINISHED_SEGMENT, moves, segments
 from rekeyd.ledger.sql.transaction import Transaction
 
 
 def assign(
-    tx: Transaction, move_id: int, stage: SegmentStage, number: int | None, sizes: Sequence[int]
+    tx: Transaction, move_id: int, stage: SegmentStage, number: int | None, weights: Sequence[Weight]
 ) -> list[int]:
-    """Find segments for objects of these sizes: gives the segment's id for each, in order.
+    """Find segments for objects of these weights: gives the segment's id for each, in order.
 
     The latest segment goes on being filled until somebody claims it, so that a thousand pages with one change each
     make one segment.
     """
-    if not sizes:
+    if not weights:
         return []
     filling = _filling(tx.db, move_id, stage)
-    joining, spans = cut(sizes, None if filling is None else Filling(filling.objects, filling.bytes))
+    joining, spans = cut(weights, None if filling is None else Weight(filling.versions, filling.bytes))
     ids = []
     if filling is not None and joining:
         tx.db.execute(
             sa.update(segments)
             .where(segments.c.id == filling.id)
             .values(
-                objects=segments.c.objects + joining,
-                bytes=segments.c.bytes + sum(sizes[:joining]),
+                versions=segments.c.versions + sum(each.versions for each in weights[:joining]),
+                bytes=segments.c.bytes + sum(each.size_bytes for each in weights[:joining]),
             )
         )
         ids += [filling.id] * joining
     for span in spans:
-        size = sum(sizes[span.start : span.stop])
-        ids += [new_segment(tx, move_id, stage, number, len(span), size)] * len(span)
+        inside = weights[span.start : span.stop]
+        weight = Weight(sum(each.versions for each in inside), sum(each.size_bytes for each in inside))
+        ids += [new_segment(tx, move_id, stage, number, weight)] * len(span)
     count_open(tx, move_id, stage, len(spans))
     return ids
 
 
 def new_segment(
-    tx: Transaction,
-    move_id: int,
-    stage: SegmentStage,
-    number: int | None,
-    count: int,
-    size: int,
+    tx: Transaction, move_id: int, stage: SegmentStage, number: int | None, weight: Weight
 ) -> int:
     segment_id: int = tx.db.execute(
         sa.insert(segments)
@@ -59,8 +55,8 @@ def new_segment(
             pass_number=number,
             stage=stage,
             state="open",
-            objects=count,
-            bytes=size,
+            versions=weight.versions,
+            bytes=weight.size_bytes,
         )
         .returning(segments.c.id)
     ).scalar_one()

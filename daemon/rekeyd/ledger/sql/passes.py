@@ -175,13 +175,8 @@ class _Entry:
         stages: tuple[SegmentStage, ...] = ("carry", "sweep")
         for stage in stages:
             found = [move.row for move in joining if move.joins == stage]
-            ids = assign(
-                self.tx,
-                self.claim.job.move_id,
-                stage,
-                self.number,
-                [row.size_bytes for row in found],
-            )
+            weights = [row.weight for row in found]
+            ids = assign(self.tx, self.claim.job.move_id, stage, self.number, weights)
             rows += [replace(row, segment_id=at) for row, at in zip(found, ids, strict=True)]
         for row in rows:
             if row.state != "verified":  # it only learnt its time of modification

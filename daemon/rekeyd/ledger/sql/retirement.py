@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import SEGMENT_OBJECTS_MAX, JobClaim, SegmentClaim
-from rekeyd.ledger.rows import WORKED_ON
+from rekeyd.ledger.rows import WORKED_ON, Weight
 from rekeyd.ledger.schema import moves, objects
 from rekeyd.ledger.sql.claims import change_job, change_segment
 from rekeyd.ledger.sql.cutting import assign
@@ -49,7 +49,7 @@ def record_intents(
             job=claim.job.id,
             segment=claim.segment_id,
             objects=len(allowed),
-            bytes=sum(version.size_bytes for version in allowed),
+            bytes=sum(version.history_bytes for version in allowed),
             sha256=digest([version_digest_row(version) for version in allowed]),
         )
     return allowed
@@ -86,11 +86,14 @@ def _plan(tx: Transaction, move_id: int, after: str | None, limit: int) -> str |
     if after is not None:
         verified.append(objects.c.key > after)
     found = tx.db.execute(
-        sa.select(objects.c.key, objects.c.size_bytes).where(*verified).order_by(objects.c.key).limit(limit)
+        sa.select(objects.c.key, objects.c.versions, objects.c.size_bytes)
+        .where(*verified)
+        .order_by(objects.c.key)
+        .limit(limit)
     ).all()
-    ids = assign(tx, move_id, "retire", None, [size for _, size in found])
+    ids = assign(tx, move_id, "retire", None, [Weight(row.versions, row.size_bytes) for row in found])
     for segment_id, members in groupby(zip(ids, found, strict=True), key=lambda pair: pair[0]):
-        keys = [key for _, (key, _) in members]
+        keys = [row.key for _, row in members]
         tx.db.execute(
             sa.update(objects)
             .where(*verified, objects.c.key >= keys[0], objects.c.key <= keys[-1])

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.objects import ObjectVersion
-from rekeyd.ledger.port import JobClaim, ObjectRow, SegmentClaim
+from rekeyd.ledger.port import Copy, JobClaim, ObjectRow, SegmentClaim
 from rekeyd.ledger.rows import Row
 from rekeyd.ledger.schema import objects, tallies
 from rekeyd.ledger.sql.transaction import Transaction
@@ -81,10 +81,7 @@ def insert_rows(db: Connection, move_id: int, rows: Iterable[Row], seen_pass: in
         {
             "move_id": move_id,
             "key": row.object.source.key,
-            "size_bytes": row.object.source.size_bytes,
-            "etag": row.object.source.etag,
-            "version_id": row.object.source.version_id,
-            "modified": row.object.source.modified,
+            **_source_values(row.object.source),
             "state": row.object.state,
             "segment_id": row.segment_id,
             "seen_pass": seen_pass,
@@ -129,10 +126,12 @@ def update_rows(db: Connection, move_id: int, rows: Iterable[Row], mapping: KeyM
 
 
 _CHANGING = (
+    "versions",
     "size_bytes",
     "etag",
     "version_id",
     "modified",
+    "history",
     "state",
     "attempts",
     "segment_id",
@@ -141,6 +140,7 @@ _CHANGING = (
     "target_size_bytes",
     "target_etag",
     "target_version_id",
+    "copies",
     "planned_before",
     "crc64nvme",
     "evidence",
@@ -154,15 +154,13 @@ _UPDATE = _OF_KEY.values({name: sa.bindparam(name, type_=objects.c[name].type) f
 
 def _values(move_id: int, row: Row, mapping: KeyMapping) -> dict[str, Any]:
     source, target = row.object.source, row.object.target
-    planned = [[v.size_bytes, v.etag, v.version_id, v.modified] for v in row.object.planned_before]
+    planned = [[_chain_json(v)] for v in row.object.planned_before]
+    copies = [_copy_json(copy) for copy in row.object.copies]
     mapped = target is None or target.key == mapping.target_key(source.key)
     return {
         "of_move": move_id,
         "of_key": source.key,
-        "size_bytes": source.size_bytes,
-        "etag": source.etag,
-        "version_id": source.version_id,
-        "modified": source.modified,
+        **_source_values(source),
         "state": row.object.state,
         "attempts": row.object.attempts,
         "segment_id": row.segment_id,
@@ -171,6 +169,7 @@ def _values(move_id: int, row: Row, mapping: KeyMapping) -> dict[str, Any]:
         "target_size_bytes": None if target is None else target.size_bytes,
         "target_etag": None if target is None else target.etag,
         "target_version_id": None if target is None else target.version_id,
+        "copies": canonical_json(copies) if copies else None,
         "planned_before": canonical_json(planned) if planned else None,
         "crc64nvme": row.object.crc64nvme,
         "evidence": row.evidence,
@@ -179,20 +178,66 @@ def _values(move_id: int, row: Row, mapping: KeyMapping) -> dict[str, Any]:
 
 def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
     # Unpacked in the columns' order: by name it would take twice as long, and rows are what there are most of.
-    _, key, size, etag, version, modified, state, attempts, segment_id, reason, *about_copy = found
-    target_key, target_size, target_etag, target_version, planned, crc64nvme, evidence, _ = about_copy
+    _, key, _, size, etag, version, modified, history, state, attempts, *rest = found
+    segment_id, reason, target_key, target_size, target_etag, target_version, *rest = rest
+    copied, planned, crc64nvme, evidence, _ = rest
     target = None
     if target_etag is not None:
         target_key = mapping.target_key(key) if target_key is None else target_key
         target = ObjectVersion(target_key, target_size, target_etag, target_version)
-    before = tuple(ObjectVersion(key, *each) for each in json.loads(planned)) if planned else ()
-    source = ObjectVersion(key, size, etag, version, modified)
-    return Row(ObjectRow(source, state, attempts, target, before, crc64nvme), segment_id, reason, evidence)
+    before = tuple(_chain(key, chain) for (chain,) in json.loads(planned)) if planned else ()
+    source = (
+        _chain(key, json.loads(history)) if history else ObjectVersion(key, size, etag, version, modified)
+    )
+    copies = tuple(_copy(key, mapping.target_key(key), each) for each in json.loads(copied)) if copied else ()
+    about = ObjectRow(source, state, attempts, target, before, crc64nvme, copies)
+    return Row(about, segment_id, reason, evidence)
+
+
+def _source_values(source: ObjectVersion) -> dict[str, Any]:
+    plain = not source.older and not source.marker
+    return {
+        "versions": len(source.older) + 1,
+        "size_bytes": source.history_bytes,
+        "etag": source.etag,
+        "version_id": source.version_id,
+        "modified": source.modified,
+        "history": None if plain else canonical_json(_chain_json(source)),
+    }
+
+
+def _chain_json(version: ObjectVersion) -> list[list[object]]:
+    return [[v.size_bytes, v.etag, v.version_id, v.modified, v.marker] for v in version.chain]
+
+
+def _chain(key: str, chain: Sequence[Sequence[Any]]) -> ObjectVersion:
+    *older, newest = (ObjectVersion(key, *each) for each in chain)
+    return replace(newest, older=tuple(older))
+
+
+def _copy_json(copy: Copy) -> list[object]:
+    target = copy.target
+    named = [target.size_bytes, target.etag, target.version_id, target.marker]
+    return [_chain_json(copy.source)[0], named, copy.crc64nvme, copy.evidence]
+
+
+def _copy(key: str, target_key: str, each: Sequence[Any]) -> Copy:
+    source, (size, etag, version_id, marker), crc64nvme, evidence = each
+    target = ObjectVersion(target_key, size, etag, version_id, marker=marker)
+    return Copy(ObjectVersion(key, *source), target, crc64nvme, evidence)
 
 
 def version_digest_row(version: ObjectVersion) -> Sequence[object]:
-    """A version as it enters a digest of the audit trail: by what names it in the store."""
-    return [version.key, version.size_bytes, version.etag, version.version_id]
+    """A version as it enters a digest of the audit trail: by what names it in the store, its history included."""
+    named: list[object] = [version.key, version.size_bytes, version.etag, version.version_id]
+    if version.older or version.marker:
+        named.append(_chain_json(version))
+    return named
+
+
+def copy_digest_row(copy: Copy) -> Sequence[object]:
+    """A copy in a history likewise."""
+    return _copy_json(copy)
 
 
 def rows_named(db: Connection, claim: SegmentClaim, versions: Sequence[ObjectVersion]) -> dict[str, Row]:

@@ -16,7 +16,7 @@ from rekeyd.ledger.port import (
     SegmentClaim,
     SegmentStage,
 )
-from rekeyd.ledger.rows import WORKED_ON, check_outcomes, recorded
+from rekeyd.ledger.rows import WORKED_ON, Weight, check_outcomes, recorded
 from rekeyd.ledger.schema import (
     FAILED_OBJECT,
     UNFINISHED_SEGMENT,
@@ -33,7 +33,14 @@ from rekeyd.ledger.sql.claims import (
 )
 from rekeyd.ledger.sql.cutting import count_open, new_segment
 from rekeyd.ledger.sql.reading import read_job
-from rekeyd.ledger.sql.rows import change_rows, mapping_of, read_rows, rows_named, version_digest_row
+from rekeyd.ledger.sql.rows import (
+    change_rows,
+    copy_digest_row,
+    mapping_of,
+    read_rows,
+    rows_named,
+    version_digest_row,
+)
 from rekeyd.ledger.sql.terms import OTHER_TERMS, read_terms, terms_of
 from rekeyd.ledger.sql.transaction import Transaction, digest, sums
 
@@ -151,7 +158,7 @@ def record_outcomes(tx: Transaction, claim: SegmentClaim, outcomes: Sequence[Obj
             job=claim.job.id,
             segment=claim.segment_id,
             stage=claim.stage,
-            counts=sums((outcome.state, outcome.source.size_bytes) for outcome in counted),
+            counts=sums((outcome.state, outcome.source.history_bytes) for outcome in counted),
             sha256=digest([_digest_row(outcome) for outcome in counted]),
         )
 
@@ -174,17 +181,19 @@ def _under_terms(
 def finish_segment(tx: Transaction, claim: SegmentClaim) -> None:
     """The segment is done; what it has still to do goes into a new one."""
     change_segment(tx.db, claim, state="done", holder=None, lease_expires_at=None)
-    left, size = tx.db.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(objects.c.size_bytes), 0)).where(
-            objects.c.segment_id == claim.segment_id
-        )
+    left, versions, size = tx.db.execute(
+        sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(objects.c.versions), 0),
+            sa.func.coalesce(sa.func.sum(objects.c.size_bytes), 0),
+        ).where(objects.c.segment_id == claim.segment_id)
     ).one()
     move_id, requeued = claim.job.move_id, None
     if left:
         number = tx.db.execute(
             sa.select(segments.c.pass_number).where(segments.c.id == claim.segment_id)
         ).scalar_one()
-        requeued = new_segment(tx, move_id, claim.stage, number, left, size)
+        requeued = new_segment(tx, move_id, claim.stage, number, Weight(versions, size))
         tx.db.execute(
             sa.update(objects).where(objects.c.segment_id == claim.segment_id).values(segment_id=requeued)
         )
@@ -224,4 +233,5 @@ def _digest_row(outcome: ObjectOutcome) -> Sequence[object]:
         target,
         outcome.crc64nvme,
         outcome.evidence,
+        *([copy_digest_row(copy) for copy in outcome.copies or ()]),
     ]

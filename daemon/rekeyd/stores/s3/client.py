@@ -210,8 +210,10 @@ class S3Client:
                             answer = await _read_answer(response, request, self.config.answer_bytes_max)
                             refusal = read_refusal(request.method, response.status, response.headers, answer)
                             if not refusal.spoken and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                                # Somebody between here and the store, who may still be at it.
-                                raise self._refused(request, refusal, response.headers)
+                                # Somebody between here and the store, which may have it and still be at it.
+                                passed_on = self._refused(request, refusal, response.headers)
+                                passed_on.outcome_unknown = True
+                                raise passed_on
             except TimeoutError as error:
                 late = UnavailableError(request.operation, "no answer in time")
                 late.outcome_unknown = sent
