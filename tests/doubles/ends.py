@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from rekeyd.domain.objects import Attributes, Encryption, Location, ObjectVersion
@@ -90,6 +91,7 @@ class Ends:
             limits=PlanLimits(MEBIBYTE, 5 * MEBIBYTE, 5 * MEBIBYTE),
             reading=Reading(5 * MEBIBYTE, 2, self.budget, repeat),
             parts_in_flight_max=2,
+            now=lambda: datetime.now(UTC),
             object_attempts_max=self.object_attempts_max,
         )
 

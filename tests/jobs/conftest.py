@@ -32,12 +32,12 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_world(empty_ledger: Path, tmp_path: Path) -> MakeWorld:
     made = 0
 
-    def make(*, server_side: bool = False) -> World:
+    def make(*, server_side: bool = False, versioned: bool = False, object_lock: bool = False) -> World:
         nonlocal made
         made += 1
         path = tmp_path / f"ledger-{made}.db"
         shutil.copy(empty_ledger, path)
-        return World(path, server_side=server_side)
+        return World(path, server_side=server_side, versioned=versioned, object_lock=object_lock)
 
     return make
 

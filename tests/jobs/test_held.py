@@ -322,12 +322,22 @@ def _versioned(found: BucketDescription | None) -> BucketDescription | None:
     return None if found is None else replace(found, versioning="enabled")
 
 
+def _suspended(found: BucketDescription | None) -> BucketDescription | None:
+    return None if found is None else replace(found, versioning="suspended")
+
+
+def _locking(found: BucketDescription | None) -> BucketDescription | None:
+    return None if found is None else replace(found, versioning="enabled", object_lock=True)
+
+
 @pytest.mark.parametrize(
     ("bucket", "change", "word"),
     [
-        (SOURCE.bucket, _versioned, "versioning"),
+        (SOURCE.bucket, _suspended, "suspended"),
+        (SOURCE.bucket, _locking, "Object Lock"),
         (SOURCE.bucket, lambda _: None, "no bucket"),
         (TARGET_BUCKET, _versioned, "versioning"),
+        (TARGET_BUCKET, _suspended, "versioning"),
         (TARGET_BUCKET, _tagged, "somebody"),
     ],
 )

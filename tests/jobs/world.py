@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -140,7 +141,14 @@ def some_objects() -> dict[str, Data]:
 class World:
     """What outlives every process; `process` gives one that works in it."""
 
-    def __init__(self, ledger_path: Path, *, server_side: bool = False) -> None:
+    def __init__(
+        self,
+        ledger_path: Path,
+        *,
+        server_side: bool = False,
+        versioned: bool = False,
+        object_lock: bool = False,
+    ) -> None:
         self.ledger_path = ledger_path
         self.shelf = Shelf()
         """The source's store."""
@@ -161,7 +169,7 @@ class World:
         self.retries = Retries(
             RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
         )
-        self.shelf.make_bucket(SOURCE.bucket)
+        self.shelf.make_bucket(SOURCE.bucket, versioned=versioned, object_lock=object_lock)
         self.target = Location("s3" if server_side else "s4", TARGET_BUCKET, "")
         self.lost: list[str] = []
         """Source objects that were about to be deleted although no equal copy stood in the target."""
@@ -177,6 +185,27 @@ class World:
     def put(self, name: str, data: Data) -> None:
         """A writer puts an object into the source."""
         self.put_into(self.shelf, SOURCE.bucket, SOURCE.prefix + name, data)
+
+    def put_versions(self, name: str, *versions: Data | None) -> None:
+        """A writer puts these one after another; None is a delete."""
+        for data in versions:
+            if data is None:
+                self.shelf.buckets[SOURCE.bucket].objects.hide(SOURCE.prefix + name)
+            else:
+                self.put(name, data)
+
+    def source_chains(self) -> dict[str, list[Data | None]]:
+        """Every history of the tenant's in the source, oldest first; None is a delete marker."""
+        return _chains(self.shelf, SOURCE.bucket, SOURCE.prefix)
+
+    def target_chains(self) -> dict[str, list[Data | None]]:
+        """Every history of the tenant's in the target. Each version lies under the key."""
+        found = _chains(self.target_shelf, TARGET_BUCKET, "")
+        tenants = {name: chain for name, chain in found.items() if not name.startswith(OWN_PREFIX)}
+        for name in tenants:
+            for stored in self.target_shelf.buckets[TARGET_BUCKET].objects.chain(name):
+                assert stored.marker or stored.encryption == Encryption("aws:kms", self.key.arn)
+        return tenants
 
     def put_into(
         self, shelf: Shelf, bucket: str, key: str, data: Data, encryption: Encryption | None = None
@@ -234,11 +263,12 @@ class World:
         """The invariant: no source object goes whose equal copy doesn't stand in the target, under the key."""
         objects = self.shelf.buckets[SOURCE.bucket].objects
         for version in call.versions:
-            found = objects.get(version.key)
-            if found is None or found.etag != version.etag or not self.guards_deletes:
+            by_id = version.version_id
+            found = objects.get(version.key) if by_id is None else objects.find(version.key, by_id)
+            if found is None or found.marker or found.etag != version.etag or not self.guards_deletes:
                 continue
-            copy = self.in_target().get(version.key.removeprefix(SOURCE.prefix))
-            if copy is None or copy.content != found.data:
+            copies = self.target_chains().get(version.key.removeprefix(SOURCE.prefix), [])
+            if not any(copy is not None and copy.content == found.data for copy in copies):
                 self.lost.append(version.key)
 
     # --- who works there ---
@@ -305,6 +335,7 @@ class World:
             limits=LIMITS,
             reading=Reading(5 * MEBIBYTE, 2, ByteBudget(32 * MEBIBYTE), repeat),
             parts_in_flight_max=2,
+            now=lambda: datetime.now(UTC),
             object_attempts_max=self.object_attempts_max,
         )
 
@@ -392,6 +423,17 @@ class World:
     async def actions(self, ledger: Ledger) -> list[str]:
         """The audit trail's actions."""
         return [json.loads(record.body)["action"] async for record in ledger.audit_records("main")]
+
+
+def _chains(shelf: Shelf, bucket: str, prefix: str) -> dict[str, list[Data | None]]:
+    objects = shelf.buckets[bucket].objects
+    return {
+        key.removeprefix(prefix): [
+            None if each.marker else Data(each.data, each.attributes) for each in objects.chain(key)
+        ]
+        for key in objects.keys_of_all()
+        if key.startswith(prefix)
+    }
 
 
 class Process:

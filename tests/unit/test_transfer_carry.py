@@ -20,7 +20,8 @@ from rekeyd.domain.errors import (
 )
 from rekeyd.domain.objects import Encryption, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
-from rekeyd.transfer.carry import CONFLICT, carry
+from rekeyd.transfer.attempt import CONFLICT
+from rekeyd.transfer.carry import carry
 from rekeyd.transfer.checksum import crc64nvme
 from tests.doubles.ends import DRESSED, MEBIBYTE, SOURCE, TARGET, Ends, row
 

@@ -10,7 +10,7 @@ from rekeyd.domain.errors import PreconditionError, UnavailableError
 from rekeyd.domain.objects import Encryption, ObjectVersion
 from rekeyd.ledger.port import ObjectRow
 from rekeyd.stores.port import DeleteOutcome
-from rekeyd.transfer.carry import CONFLICT
+from rekeyd.transfer.attempt import CONFLICT
 from rekeyd.transfer.retire import drop_copy, retire_batch, standing_copies
 from tests.doubles.ends import SOURCE, TARGET, Ends, row
 

@@ -64,6 +64,8 @@ def _differences(source: Evidence, target: Evidence) -> list[str]:
         found.append("crc64nvme differs")
     found += _differing_names("header", source.attributes.headers, target.attributes.headers)
     found += _differing_names("metadata", source.attributes.metadata, target.attributes.metadata)
+    if source.attributes.lock != target.attributes.lock:
+        found.append("object lock differs")
     if source.tags is not None and target.tags is not None:
         found += _differing_names("tag", source.tags, target.tags)
     return found

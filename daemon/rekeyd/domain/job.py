@@ -65,6 +65,8 @@ HeldReason = Literal[
     "access_denied",  # source or target refuses us
     "store_unavailable",  # a store doesn't answer as it should
     "custody_unavailable",  # the key service doesn't answer as it should
+    "unmovable_objects",  # objects that can't be moved as they are: SSE-C, DSSE, too long a history
+    "needs_restore",  # objects lie in an archive and can't be read before they are restored
     "unverified_objects",  # objects that couldn't be copied or verified however often they were tried
     "pause_too_short",  # the last pass doesn't fit into the pause
     "drift",  # the dedicated bucket isn't as it was provisioned

@@ -136,6 +136,12 @@ class ObjectLock:
             return
         object.__setattr__(self, "retain_until", _utc_text(parse_time(self.retain_until)))
 
+    def in_force(self, now: datetime) -> ObjectLock | None:
+        """What of it still protects then: a time that has passed can't be set anew."""
+        if self.retain_until is None or now < parse_time(self.retain_until):
+            return self
+        return ObjectLock(legal_hold=True) if self.legal_hold else None
+
     def protects_at(self, now: datetime) -> bool:
         """Whether it forbids the deletion then."""
         return self.legal_hold or (self.retain_until is not None and now < parse_time(self.retain_until))

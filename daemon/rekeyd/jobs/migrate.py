@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
+from rekeyd.domain.objects import ObjectVersion
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.cutover import cut_over
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
@@ -32,6 +34,7 @@ async def migrate(run: JobRun) -> Ending:
     ready = await preflight(run.tools, run.job, begun=begun, dedicated=dedicated)
     if isinstance(ready, Held | Failed):
         return ready
+    run.source_versioned = ready.source.versioning == "enabled"
     await run.tools.ledger.begin_job(run.claim)
     return await first_of(
         _move(run, record, ready), watch_key(run.tools, run.job, ready.region), run.obstacle()
@@ -114,10 +117,23 @@ async def _remaining(run: JobRun) -> str | None:
     """What is left in the source: reported, never deleted."""
     source = run.job.source
     objects = run.tools.source_of(run.job).objects
-    page = await objects.list_page(source.bucket, source.prefix)
+    found, resume_after = await _first_page(run)
     uploads = await objects.list_uploads(source.bucket, source.prefix)
-    if not page.objects and not uploads:
+    if not found and not uploads:
         return None
-    shown = ", ".join(repr(version.key) for version in page.objects[:_REMAINING_SHOWN_MAX])
-    more = " or more" if page.resume_after is not None else ""
-    return f"the source still holds {len(page.objects)}{more} objects ({shown}) and {len(uploads)} unfinished uploads"
+    shown = ", ".join(repr(version.key) for version in found[:_REMAINING_SHOWN_MAX])
+    more = " or more" if resume_after is not None else ""
+    versions = sum(len(version.chain) for version in found)
+    what = f"{len(found)}{more}"
+    if run.source_versioned:
+        what = f"{versions}{more} versions and markers of {what}"
+    return f"the source still holds {what} objects ({shown}) and {len(uploads)} unfinished uploads"
+
+
+async def _first_page(run: JobRun) -> tuple[Sequence[ObjectVersion], str | None]:
+    source, objects = run.job.source, run.tools.source_of(run.job).objects
+    if run.source_versioned:
+        histories = await objects.list_versions_page(source.bucket, source.prefix)
+        return histories.histories, histories.resume_after
+    page = await objects.list_page(source.bucket, source.prefix)
+    return page.objects, page.resume_after

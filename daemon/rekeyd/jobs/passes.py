@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
+from rekeyd.domain.job import HeldReason
+from rekeyd.domain.objects import ObjectVersion
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.watch import check_key
 from rekeyd.ledger.port import PassState
-from rekeyd.transfer.carry import CONFLICT, PASSING
+from rekeyd.stores.port import HISTORY_VERSIONS_MAX
+from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, PASSING, UNMOVABLE
 
 log = structlog.get_logger()
 
 _REASONS_SHOWN_MAX = 3
 _FAILED_LOOKED_AT_MAX = 1000
+
+_LASTING: Mapping[str, HeldReason] = {
+    CONFLICT: "conflict",
+    UNMOVABLE: "unmovable_objects",
+    NEEDS_RESTORE: "needs_restore",
+}
+"""For which a person is asked, by how the object's reason begins; the gravest first."""
 
 
 async def make_pass(run: JobRun, pause_epoch: int | None) -> PassState | Held:
@@ -26,7 +37,10 @@ async def make_pass(run: JobRun, pause_epoch: int | None) -> PassState | Held:
     """
     state = await _begun(run, pause_epoch)
     while not state.listed:
-        state = await _list_page(run, state)
+        listed = await _list_page(run, state)
+        if isinstance(listed, Held):
+            return listed
+        state = listed
     state = await _await_segments(run)
     log.info(
         "pass_done",
@@ -54,19 +68,36 @@ async def _begun(run: JobRun, pause_epoch: int | None) -> PassState:
     return await ledger.begin_pass(run.claim, pause_epoch)
 
 
-async def _list_page(run: JobRun, state: PassState) -> PassState:
-    source = run.job.source
-    store = run.tools.source_of(run.job)
-    page = await store.objects.list_page(source.bucket, source.prefix, after=state.resume_after)
+async def _list_page(run: JobRun, state: PassState) -> PassState | Held:
+    listed = await _page(run, state.resume_after)
+    if isinstance(listed, Held):
+        return listed
+    objects, resume_after = listed
     run.kept.call_deadline()  # a page listed under a claim that is over is not entered
-    run.tools.metrics.count_objects(
-        "listed", len(page.objects), sum(version.size_bytes for version in page.objects)
-    )
+    run.tools.metrics.count_objects("listed", len(objects), sum(each.history_bytes for each in objects))
     state = await run.tools.ledger.record_page(
-        run.claim, state.number, page.objects, state.resume_after, page.resume_after
+        run.claim, state.number, objects, state.resume_after, resume_after
     )
     run.tools.work_came.set()
     return state
+
+
+async def _page(run: JobRun, after: str | None) -> tuple[Sequence[ObjectVersion], str | None] | Held:
+    """What the source holds from a cursor on, with the histories that the job carries; and the next cursor."""
+    source, objects = run.job.source, run.tools.source_of(run.job).objects
+    if not run.source_versioned:
+        page = await objects.list_page(source.bucket, source.prefix, after=after)
+        return page.objects, page.resume_after
+    histories = await objects.list_versions_page(source.bucket, source.prefix, after=after)
+    if run.job.message.options.versions == "current":
+        # What is beneath stays in the source, and is reported at the end.
+        current = [replace(each, older=()) for each in histories.histories if not each.marker]
+        return current, histories.resume_after
+    if histories.too_long:
+        key, more = histories.too_long[0], len(histories.too_long) - 1
+        error = f"{key!r} and {more} more keys have over {HISTORY_VERSIONS_MAX} versions: thin them out"
+        return Held("unmovable_objects", error, by_itself=False)
+    return histories.histories, histories.resume_after
 
 
 async def _await_segments(run: JobRun) -> PassState:
@@ -87,9 +118,10 @@ async def _objects_given_up(run: JobRun) -> Held | None:
     held = await check_key(run.tools, run.job, None)
     if held is not None:
         return held
-    conflicts = [each for each in failed if each[1].startswith(CONFLICT)]
-    if conflicts:
-        return Held("conflict", _shown(conflicts), by_itself=False)
+    for beginning, reason in _LASTING.items():
+        such = [each for each in failed if each[1].startswith(beginning)]
+        if such:
+            return Held(reason, _shown(such), by_itself=False)
     lasting = [each for each in failed if not each[1].startswith(PASSING)]
     if lasting:
         return Held("unverified_objects", _shown(lasting), by_itself=False)

@@ -24,46 +24,59 @@ class Ready:
     """The target's bucket, None where it is still to be made."""
     region: str
     """Where it is, or will be."""
+    source: BucketDescription
+    """The source's bucket: the target keeps versions, and locks, as it does."""
 
 
 async def preflight(tools: Tools, job: Job, *, begun: bool, dedicated: bool = False) -> Ready | Held | Failed:
     """Look at key, source and target; write nothing.
 
     `begun` says that the ledger knows of copies in the target, so that what is there is ours; `dedicated` that the
-    tenant lives there already: then versioning is its own affair, and an obstacle is one to be mended.
+    tenant lives there already: then the target's versioning is its own affair, and an obstacle is one to be mended.
     """
-    source = await _source_fault(tools, job, dedicated=dedicated)
-    if source is not None:
+    source = await _source(tools, job, dedicated=dedicated)
+    if not isinstance(source, BucketDescription):
         return source
     target = tools.target_of(job)
     try:
         bucket = await target.buckets.describe(job.target.bucket)
-        fault = await _target_fault(target, job, bucket, begun=begun, dedicated=dedicated)
+        fault = await _target_fault(target, job, bucket, begun=begun)
+        if fault is None and bucket is not None and not dedicated:
+            fault = _unlike(job, source, bucket)
     except AccessDeniedError as error:
         return Held("access_denied", f"the target refuses us: {error}")
     if fault is not None:
         return fault
     region = target.region if bucket is None else bucket.region
-    return await check_key(tools, job, region) or Ready(bucket, region)
+    return await check_key(tools, job, region) or Ready(bucket, region, source)
 
 
-async def _source_fault(tools: Tools, job: Job, *, dedicated: bool) -> Held | Failed | None:
+async def _source(tools: Tools, job: Job, *, dedicated: bool) -> BucketDescription | Held | Failed:
     try:
         bucket = await tools.source_of(job).buckets.describe(job.source.bucket)
     except AccessDeniedError as error:
         return Held("access_denied", f"the source refuses us: {error}")
     if bucket is None:
         return Failed(f"source: there is no bucket {job.source.bucket}")
-    if bucket.versioning == "off":
-        return None
-    fault = f"source: versioning of {job.source.bucket} is {bucket.versioning}"
-    if dedicated:
-        return Held("drift", f"{fault}: a delete would only hide what is to be deleted", by_itself=False)
-    return Failed(f"{fault}: this release moves buckets that keep no versions")
+    if bucket.versioning != "suspended":
+        return bucket
+    # What has the id null can be replaced at any time there, and no id pins it: enabled or never, it is exact.
+    fault = f"source: versioning of {job.source.bucket} is suspended, so that no id pins a version: enable it"
+    return Held("drift", fault, by_itself=False) if dedicated else Failed(fault)
+
+
+def _unlike(job: Job, source: BucketDescription, target: BucketDescription) -> Failed | None:
+    """Whether a bucket that is there can't become like the source: versions can be enabled, never switched off."""
+    name = job.target.bucket
+    if target.versioning == "suspended" or (target.versioning == "enabled" and source.versioning == "off"):
+        return Failed(f"target: versioning of {name} is {target.versioning}, unlike the source's")
+    if source.object_lock and not target.object_lock:
+        return Failed(f"target: {name} was made without Object Lock, unlike the source's bucket")
+    return None
 
 
 async def _target_fault(
-    store: Store, job: Job, bucket: BucketDescription | None, *, begun: bool, dedicated: bool
+    store: Store, job: Job, bucket: BucketDescription | None, *, begun: bool
 ) -> Held | Failed | None:
     """Whether the bucket is the tenant's dedicated one, or empty or still to be made, and so may become it."""
     if bucket is None:
@@ -73,10 +86,6 @@ async def _target_fault(
     owner = bucket.tags.get(TENANT_TAG)
     if owner is not None and owner != job.tenant:
         return Failed(f"target: {job.target.bucket} belongs to another tenant ({TENANT_TAG} = {owner})")
-    if bucket.versioning != "off" and not dedicated:
-        return Failed(
-            f"target: versioning of {job.target.bucket} is {bucket.versioning}, unlike the source's"
-        )
     if begun and owner is None:
         return Held("drift", f"{job.target.bucket} has lost its tag {TENANT_TAG}: restore it", by_itself=True)
     if not begun and await holds_tenant_objects(store, job.target):

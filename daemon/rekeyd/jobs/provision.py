@@ -39,7 +39,7 @@ async def provision(tools: Tools, job: Job, ready: Ready, claim: LiveClaim) -> P
     store = tools.target_of(job)
     await _configure(store, job, ready, claim)
     bucket = await store.buckets.describe(job.target.bucket)
-    drift = "there is no bucket" if bucket is None else _drift(store, job, bucket)
+    drift = "there is no bucket" if bucket is None else _drift(store, job, ready, bucket)
     if drift:
         return Held("drift", f"{job.target.bucket}: {drift}")
     return await _prove_key(store, job, claim) or Provisioned(
@@ -48,9 +48,14 @@ async def provision(tools: Tools, job: Job, ready: Ready, claim: LiveClaim) -> P
 
 
 async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> None:
-    name, bucket = job.target.bucket, ready.bucket
+    name, bucket, source = job.target.bucket, ready.bucket, ready.source
+    versioned = source.versioning == "enabled"
     if bucket is None:
-        await store.buckets.create(name, ready.region, claim=claim)
+        await store.buckets.create(
+            name, ready.region, versioned=versioned, object_lock=source.object_lock, claim=claim
+        )
+    elif versioned and bucket.versioning == "off":
+        await store.buckets.enable_versioning(name, claim=claim)
     if bucket is None or bucket.tags.get(TENANT_TAG) != job.tenant:
         tags = {} if bucket is None else dict(bucket.tags)
         await store.buckets.set_tags(name, tags | {TENANT_TAG: job.tenant}, claim=claim)
@@ -67,8 +72,12 @@ def _has_default_key(job: Job, bucket: BucketDescription) -> bool:
     )
 
 
-def _drift(store: Store, job: Job, bucket: BucketDescription) -> str:
+def _drift(store: Store, job: Job, ready: Ready, bucket: BucketDescription) -> str:
     """How the bucket, as it was read back, isn't what it was made to be; empty where it is."""
+    if bucket.versioning != ready.source.versioning:
+        return f"its versioning is {bucket.versioning}, not {ready.source.versioning} as the source's"
+    if ready.source.object_lock and not bucket.object_lock:
+        return "it has no Object Lock, unlike the source"
     if bucket.tags.get(TENANT_TAG) != job.tenant:
         return f"the tag {TENANT_TAG} isn't kept"
     if not _has_default_key(job, bucket):

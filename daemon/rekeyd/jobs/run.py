@@ -24,6 +24,8 @@ class JobRun:
         self.tools = tools
         self.checks_checksums = False
         """What provisioning found of the target. Until then nothing that it reports is believed."""
+        self.source_versioned = False
+        """Whether the source keeps versions, as preflight found it."""
         self._obstacle: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
 
     @property

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from typing import assert_never
 
 import structlog
 
 from rekeyd.domain.errors import AccessDeniedError, DriftError, StoreError, UnavailableError
+from rekeyd.domain.objects import NULL_VERSION, ObjectVersion
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.provision import canary_reads
 from rekeyd.jobs.recorder import OutcomeRecorder
 from rekeyd.jobs.tools import Tools
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow, SegmentClaim
-from rekeyd.stores.port import DeleteOutcome
-from rekeyd.transfer.carry import CONFLICT, carry
-from rekeyd.transfer.retire import drop_copy, retire_batch, standing_copies
+from rekeyd.stores.port import LIST_OBJECTS_MAX, BucketDescription, DeleteOutcome
+from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, UNMOVABLE
+from rekeyd.transfer.carry import carry
+from rekeyd.transfer.retire import (
+    drop_copy,
+    gone_already,
+    hide_current,
+    locked_rows,
+    retire_batch,
+    standing_copies,
+)
 from rekeyd.transfer.route import Route
 from rekeyd.transfer.side_by_side import side_by_side
 
 log = structlog.get_logger()
+
+_RETIRED_AT_ONCE_MAX = 100
+"""So many sources are deleted on the strength of one look at their copies."""
 
 
 class SegmentWork:
@@ -88,24 +100,47 @@ class SegmentWork:
             await self._side_by_side(rows, sweep_one)
 
     async def _retire(self, rows: Sequence[ObjectRow]) -> None:
-        """Delete what still has its verified copy, the canary having been read just now; intents go first."""
-        if not rows or self._stopping.is_set():
+        """Delete what still has its verified copies, some rows at a time: what was checked is deleted soon after."""
+        if not rows:
             return
+        source = await self._tools.source_of(self._claim.job).buckets.describe(self._claim.job.source.bucket)
+        if source is None:
+            raise DriftError("the source's bucket is gone")
+        _check_ids_pin(source, rows)
+        for first in range(0, len(rows), _RETIRED_AT_ONCE_MAX):
+            if self._stopping.is_set():
+                return
+            await self._retire_some(rows[first : first + _RETIRED_AT_ONCE_MAX], locks=source.object_lock)
+
+    async def _retire_some(self, rows: Sequence[ObjectRow], *, locks: bool) -> None:
+        """The canary is read and the copies are looked at just now; intents go first, outcomes come after."""
         if not await canary_reads(self._tools, self._claim.job):
             raise DriftError("the canary in the target is gone, or isn't the tenant's")
-        ledger = self._tools.ledger
-        standing = await standing_copies(self._route, rows, self._at_once_max(rows))
-        replaced = [_replaced(row) for row in rows if row.source.key not in standing]
-        if replaced:
-            await ledger.record_outcomes(self._claim, replaced)
-        wanted = [row.source for row in rows if row.source.key in standing]
+        ledger, at_once_max = self._tools.ledger, self._at_once_max(rows)
+        standing = await standing_copies(self._route, rows, at_once_max)
+        resumed = [row for row in rows if row.state == "retiring" and row.source.key not in standing]
+        gone = await gone_already(self._route, resumed, at_once_max)
+        locked = await locked_rows(self._route, rows, self._tools.means, at_once_max) if locks else {}
+        settled = [_settled(row, standing, gone, locked) for row in rows]
+        await self._record_retired([outcome for outcome in settled if outcome is not None])
+        wanted = [row.source for row, outcome in zip(rows, settled, strict=True) if outcome is None]
         intended = await ledger.record_intents(self._claim, wanted)
-        outcomes, failed = await retire_batch(self._route, intended, self._kept)
-        await ledger.record_outcomes(self._claim, outcomes)
+        if self._claim.job.message.options.versions == "current":
+            for version in intended:
+                if version.version_id is not None:
+                    await hide_current(self._route, version, self._kept)
+        for batch in _batches(intended):
+            outcomes, failed = await retire_batch(self._route, batch, self._kept)
+            await self._record_retired(outcomes)
+            if failed:
+                raise _not_deleted(failed)
+
+    async def _record_retired(self, outcomes: Sequence[ObjectOutcome]) -> None:
+        if outcomes:
+            await self._tools.ledger.record_outcomes(self._claim, outcomes)
         deleted = [outcome.source for outcome in outcomes if outcome.state == "deleted"]
-        self._tools.metrics.count_objects("deleted", len(deleted), sum(each.size_bytes for each in deleted))
-        if failed:
-            raise _not_deleted(failed)
+        size_bytes = sum(version.history_bytes for version in deleted)
+        self._tools.metrics.count_objects("deleted", len(deleted), size_bytes)
 
     async def _side_by_side(
         self, rows: Sequence[ObjectRow], do: Callable[[ObjectRow], Awaitable[None]]
@@ -120,9 +155,9 @@ class SegmentWork:
         if outcome.verdict is not None:
             metrics.count_verdict(outcome.verdict)
         if outcome.target is not None and outcome.verdict is not None:
-            metrics.count_objects("copied", 1, outcome.source.size_bytes)
+            metrics.count_objects("copied", 1, outcome.source.history_bytes)
         if outcome.state == "verified":
-            metrics.count_objects("verified", 1, outcome.source.size_bytes)
+            metrics.count_objects("verified", 1, outcome.source.history_bytes)
         else:
             metrics.count_failure(_failure(outcome))
             log.info(
@@ -138,9 +173,9 @@ def _failure(outcome: ObjectOutcome) -> str:
     """The kind of failure, from a small closed set: it is a metric's label."""
     if outcome.state == "stale":
         return "source_changed"
-    if outcome.reason.startswith(CONFLICT):
-        return CONFLICT
-    return outcome.verdict or "error"
+    known = {CONFLICT: CONFLICT, NEEDS_RESTORE: "needs_restore", UNMOVABLE: UNMOVABLE}
+    kinds = [kind for beginning, kind in known.items() if outcome.reason.startswith(beginning)]
+    return kinds[0] if kinds else outcome.verdict or "error"
 
 
 def _not_deleted(failed: Sequence[DeleteOutcome]) -> StoreError:
@@ -150,6 +185,40 @@ def _not_deleted(failed: Sequence[DeleteOutcome]) -> StoreError:
     return UnavailableError("delete", detail)
 
 
-def _replaced(row: ObjectRow) -> ObjectOutcome:
-    reason = "its copy in the target has been replaced or deleted since it was verified"
-    return ObjectOutcome(row.source, "remaining", reason)
+def _settled(
+    row: ObjectRow, standing: Container[str], gone: Container[str], locked: Mapping[str, str]
+) -> ObjectOutcome | None:
+    """What is to be recorded of a row whose source isn't to be deleted now; None where it is."""
+    key = row.source.key
+    if key in gone:
+        return ObjectOutcome(row.source, "deleted")
+    if key not in standing:
+        reason = "its copy in the target has been replaced or deleted since it was verified"
+        return ObjectOutcome(row.source, "remaining", reason)
+    return ObjectOutcome(row.source, "remaining", locked[key]) if key in locked else None
+
+
+def _check_ids_pin(source: BucketDescription, rows: Sequence[ObjectRow]) -> None:
+    """Raises DriftError where a delete would mean another version than the one that was verified, or only hide it."""
+    versions = [version for row in rows for version in row.source.chain]
+    unpinned = any(version.version_id == NULL_VERSION for version in versions)
+    if source.versioning == "suspended" and unpinned:
+        raise DriftError(
+            "versioning of the source was suspended: what has the id null may be replaced at any time"
+        )
+    if source.versioning != "off" and any(version.version_id is None for version in versions):
+        raise DriftError("the source keeps versions by now: a delete would only hide what is to be deleted")
+
+
+def _batches(sources: Sequence[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
+    """Sources in turn, as many as one call may delete versions, and at least one."""
+    batch: list[ObjectVersion] = []
+    versions = 0
+    for source in sources:
+        if batch and versions + len(source.chain) > LIST_OBJECTS_MAX:
+            yield batch
+            batch, versions = [], 0
+        batch.append(source)
+        versions += len(source.chain)
+    if batch:
+        yield batch

@@ -79,9 +79,12 @@ class Copy:
 
     source: ObjectVersion
     target: ObjectVersion
+    key_arn: str = ""
+    """The customer key under which it was verified; empty for a marker."""
     crc64nvme: int | None = None
     """None for a marker."""
     evidence: str = ""
+    """As an outcome's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from aiobotocore.session import AioSession, get_session
@@ -179,6 +180,7 @@ def _means(limits: LimitsSettings) -> Means:
         ),
         reading=reading,
         parts_in_flight_max=limits.parts_in_flight_max,
+        now=lambda: datetime.now(UTC),
         object_attempts_max=limits.object_attempts_max,
     )
 

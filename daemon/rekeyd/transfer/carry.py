@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
-
 from rekeyd.domain.errors import (
     AccessDeniedError,
+    ArchivedError,
+    CustomerKeyError,
     KeyUnusableError,
     NotFoundError,
     PreconditionError,
     StoreError,
 )
-from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.objects import OWN_PREFIX, ObjectHead, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
 from rekeyd.stores.port import IfAbsent, IfMatches, LiveClaim, WriteCondition
-from rekeyd.transfer.copy import Copied, CopyTask, SourceChangedError, copy_object, source_evidence
+from rekeyd.transfer.attempt import (
+    CONFLICT,
+    NEEDS_RESTORE,
+    PASSING,
+    SETTLEMENTS_MAX,
+    UNMOVABLE,
+    Attempt,
+    planned_by_us,
+)
+from rekeyd.transfer.copy import (
+    Copied,
+    CopyTask,
+    SourceChangedError,
+    UnmovableError,
+    copy_object,
+    source_evidence,
+)
+from rekeyd.transfer.history import carry_history
 from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.verify import Verification, verify_copy
-
-CONFLICT = "conflict"
-"""How the reason of an object begins whose place in the target is taken by content that we did not write."""
-
-PASSING = "unavailable"
-"""How the reason of an object begins that failed by an error of the kind that passes."""
-
-_SETTLEMENTS_MAX = 2
-"""How often in one attempt the target may turn out to hold something else than the condition said."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What an attempt has come to know, kept also where it fails."""
-
-    row: ObjectRow
-    target: ObjectVersion | None
-
-    def outcome_in_vain(
-        self, reason: str, attempts_max: int, verdict: Verdict | None = None
-    ) -> ObjectOutcome:
-        """What to record of an attempt that didn't end in a verified copy."""
-        state: Literal["failed", "listed"] = "failed" if self.row.attempts + 1 >= attempts_max else "listed"
-        return ObjectOutcome(self.row.source, state, reason, verdict, self.target)
 
 
 async def carry(row: ObjectRow, route: Route, means: Means, claim: LiveClaim) -> ObjectOutcome:
@@ -52,25 +42,31 @@ async def carry(row: ObjectRow, route: Route, means: Means, claim: LiveClaim) ->
     Errors of this one object are an outcome. Raised are those that concern all objects, KeyUnusableError and
     AccessDeniedError, and ClaimLostError.
     """
-    attempt = _Attempt(row, row.target)
+    attempt = Attempt(row, row.target)
     if route.target_key(row.source.key).startswith(OWN_PREFIX):
         return ObjectOutcome(
             row.source, "failed", f"keys under {OWN_PREFIX} are rekeyd's own in a dedicated bucket"
         )
+    # Only where the source keeps versions does a listing name them by an id.
+    carried = _copied_and_verified if row.source.version_id is None else carry_history
     try:
-        return await _copied_and_verified(attempt, route, means, claim)
+        return await carried(attempt, route, means, claim)
     except SourceChangedError as error:
-        return ObjectOutcome(row.source, "stale", str(error), target=attempt.target)
+        return ObjectOutcome(row.source, "stale", str(error), target=attempt.target, copies=attempt.copies)
+    except ArchivedError as error:
+        return attempt.in_vain_for_good(f"{NEEDS_RESTORE}: {error}")
+    except (UnmovableError, CustomerKeyError) as error:
+        return attempt.in_vain_for_good(f"{UNMOVABLE}: {error}")
     except (KeyUnusableError, AccessDeniedError):
         raise
     except (StoreError, ValueError) as error:
         passing = isinstance(error, StoreError) and error.repeatable
         reason = f"{PASSING}: {error}" if passing else str(error)
-        return attempt.outcome_in_vain(reason, means.object_attempts_max)
+        return attempt.in_vain(reason, means.object_attempts_max)
 
 
 async def _copied_and_verified(
-    attempt: _Attempt, route: Route, means: Means, claim: LiveClaim
+    attempt: Attempt, route: Route, means: Means, claim: LiveClaim
 ) -> ObjectOutcome:
     try:
         return await _copy_and_verify(attempt, route, means, claim)
@@ -80,11 +76,11 @@ async def _copied_and_verified(
         raise
 
 
-async def _copy_and_verify(attempt: _Attempt, route: Route, means: Means, claim: LiveClaim) -> ObjectOutcome:
+async def _copy_and_verify(attempt: Attempt, route: Route, means: Means, claim: LiveClaim) -> ObjectOutcome:
     row = attempt.row
     condition: WriteCondition = IfMatches(row.target.etag) if row.target else IfAbsent()
     refusal: StoreError | None = None
-    for _ in range(_SETTLEMENTS_MAX):
+    for _ in range(SETTLEMENTS_MAX):
         # What the store failed to copy by itself is streamed the next time: SeaweedFS answers 500 for some keys.
         server_side = route.server_side and row.attempts == 0
         task = CopyTask(route, row.source, condition, means, claim, server_side)
@@ -101,7 +97,7 @@ async def _copy_and_verify(attempt: _Attempt, route: Route, means: Means, claim:
     raise refusal
 
 
-async def _verify_written(attempt: _Attempt, route: Route, copied: Copied, means: Means) -> ObjectOutcome:
+async def _verify_written(attempt: Attempt, route: Route, copied: Copied, means: Means) -> ObjectOutcome:
     key = route.target_key(attempt.row.source.key)
     attempt.target = ObjectVersion(
         key, attempt.row.source.size_bytes, copied.written.etag, copied.written.version_id
@@ -109,7 +105,7 @@ async def _verify_written(attempt: _Attempt, route: Route, copied: Copied, means
     head = await route.target.head(route.target_location.bucket, key, copied.written.version_id)
     if head.version.etag != copied.written.etag:
         reason = "the target has another version than the one just written"
-        return attempt.outcome_in_vain(reason, means.object_attempts_max)
+        return attempt.in_vain(reason, means.object_attempts_max)
     verification = await verify_copy(
         route,
         attempt.row.source,
@@ -121,11 +117,9 @@ async def _verify_written(attempt: _Attempt, route: Route, copied: Copied, means
     return _judged(attempt, verification, means)
 
 
-def _judged(attempt: _Attempt, verification: Verification, means: Means) -> ObjectOutcome:
-    judgement = verification.judgement
-    if judgement.verdict != "verified":
-        reason = f"{judgement.verdict}: {', '.join(judgement.reasons)}"
-        return attempt.outcome_in_vain(reason, means.object_attempts_max, judgement.verdict)
+def _judged(attempt: Attempt, verification: Verification, means: Means) -> ObjectOutcome:
+    if verification.judgement.verdict != "verified":
+        return attempt.unverified(verification, means.object_attempts_max)
     return ObjectOutcome(
         attempt.row.source,
         "verified",
@@ -136,7 +130,7 @@ def _judged(attempt: _Attempt, verification: Verification, means: Means) -> Obje
     )
 
 
-async def _settle(attempt: _Attempt, task: CopyTask) -> ObjectOutcome | WriteCondition:
+async def _settle(attempt: Attempt, task: CopyTask) -> ObjectOutcome | WriteCondition:
     """Find out by reading what a refused write means: it may be our own, whose answer was lost.
 
     Gives the outcome, or the condition under which to write once more.
@@ -177,11 +171,3 @@ async def _standing_source(row: ObjectRow, route: Route) -> ObjectHead:
     if head is None or head.version.etag != row.source.etag:
         raise SourceChangedError(f"{row.source.key!r} is another version by now, or gone")
     return head
-
-
-def planned_by_us(found: ObjectVersion, planned: Sequence[ObjectVersion]) -> bool:
-    """Whether what the target holds is, by all that can be told, a copy of one of the versions planned.
-
-    The bucket is ours alone until the switch, so its size is enough to tell which of our copies it is.
-    """
-    return any(version.size_bytes == found.size_bytes for version in planned)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rekeyd.domain.errors import (
+    ArchivedError,
     ClaimLostError,
     InterruptedTransferError,
     NotFoundError,
@@ -30,12 +31,30 @@ from rekeyd.transfer.plan import CarryPlan, plan_carry
 from rekeyd.transfer.route import Means, Route
 from rekeyd.transfer.side_by_side import side_by_side
 
+ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Classes whose objects can't be read where they are, nor be verified by reading ("Storage classes", Amazon S3
+User Guide)."""
+
+UNMOVABLE_ENCRYPTIONS: Mapping[str, str] = {
+    "SSE-C": "it is encrypted with a key that comes with each request (SSE-C)",
+    "aws:kms:dsse": "it is encrypted twice (DSSE-KMS): under the customer key alone it would be protected less",
+}
+"""Why objects encrypted so can't be moved as they are."""
+
 _ABORT_SECONDS_MAX = 3.0
 """How long giving an upload up may take, its retries included."""
 
 
 class SourceChangedError(RekeydError):
     """The source version that was to be carried is no longer there: another is, or none."""
+
+
+class UnmovableError(RekeydError):
+    """The source version can't be moved as it is."""
+
+
+SUPERSEDED: Mapping[str, str] = {"rekeyd-superseded": "true"}
+"""User metadata of an older version's copy: who meets it before the newer ones stand won't take it for current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,8 @@ class CopyTask:
     claim: LiveClaim
     server_side: bool
     """Whether the store is to copy by itself, where one store holds both ends."""
+    superseded: bool = False
+    """It is an older version of its key's history, and is marked so."""
 
     @property
     def target_key(self) -> str:
@@ -70,6 +91,26 @@ class CopyTask:
     def under(self) -> UnderKey:
         """What it is encrypted with."""
         return UnderKey(self.route.key_arn)
+
+    def as_carried(self, head: ObjectHead) -> ObjectHead:
+        """The source's head with what its copy is to have: the mark of an older version, the lock that is still on.
+
+        What was restored from an archive goes where it can be read. Raises UnmovableError, ArchivedError.
+        """
+        if head.encryption.algorithm in UNMOVABLE_ENCRYPTIONS:
+            raise UnmovableError(UNMOVABLE_ENCRYPTIONS[head.encryption.algorithm])
+        if head.archived:
+            raise ArchivedError(
+                "copy", f"{self.version.key!r} lies in an archive: restore it, then resume the job"
+            )
+        found = head.attributes
+        attributes = replace(
+            found,
+            metadata={**found.metadata, **SUPERSEDED} if self.superseded else found.metadata,
+            lock=None if found.lock is None else found.lock.in_force(self.means.now()),
+            storage_class="STANDARD" if found.storage_class in ARCHIVE_CLASSES else found.storage_class,
+        )
+        return replace(head, attributes=attributes)
 
 
 async def copy_object(task: CopyTask) -> Copied:
@@ -131,8 +172,8 @@ async def _stream_whole(task: CopyTask) -> Copied:
 async def _read_whole(task: CopyTask) -> tuple[ObjectHead, bytes]:
     try:
         async with task.route.source.read(task.route.source_location.bucket, task.version) as stream:
+            head = task.as_carried(stream.head)
             data = b"".join([chunk async for chunk in stream.chunks()])
-            head = stream.head
     except (NotFoundError, PreconditionError) as error:
         raise SourceChangedError(str(error)) from error
     if len(data) != task.version.size_bytes:
@@ -180,6 +221,8 @@ async def _copy_whole(task: CopyTask) -> Copied:
         condition=task.condition,
         under=task.under,
         storage_class=head.attributes.storage_class,
+        attributes=replace(head.attributes, tags=source.tags or {}) if task.superseded else None,
+        lock=head.attributes.lock,
         claim=task.claim,
     )
     computed = task.route.target.computes_copied_checksums and head.crc64nvme is None
@@ -266,7 +309,7 @@ async def _source_head(task: CopyTask) -> ObjectHead:
         raise SourceChangedError(str(error)) from error
     if (head.version.etag, head.version.size_bytes) != (version.etag, version.size_bytes):
         raise SourceChangedError(f"{version.key!r} is another version by now")
-    return head
+    return task.as_carried(head)
 
 
 async def source_evidence(task: CopyTask, head: ObjectHead) -> Evidence:

@@ -3,52 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
-from rekeyd.domain.errors import NotFoundError, PreconditionError
+from rekeyd.domain.errors import PreconditionError
 from rekeyd.domain.objects import ObjectHead, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
-from rekeyd.stores.port import DeleteOutcome, LiveClaim
-from rekeyd.transfer.carry import CONFLICT, planned_by_us
-from rekeyd.transfer.route import Route, head_or_none
+from rekeyd.stores.port import DeleteOutcome, IfMatches, LiveClaim
+from rekeyd.transfer.attempt import CONFLICT, planned_by_us
+from rekeyd.transfer.history import drop_history, standing_chain
+from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
 
 
 async def standing_copies(route: Route, rows: Sequence[ObjectRow], at_once_max: int) -> set[str]:
-    """The source keys of those rows whose recorded copy stands in the target now, under the customer key."""
+    """The source keys of those rows whose recorded copies stand in the target now, under the customer key.
+
+    Of a history every version's copy must; markers hide, and have nothing to lose.
+    """
+
+    async def stands(copy: ObjectVersion) -> bool:
+        bucket = route.target_location.bucket
+        head = await head_or_none(route.target, bucket, copy.key, copy.version_id)
+        if head is None or head.version.etag != copy.etag:
+            return False
+        return (head.encryption.algorithm, head.encryption.key) == ("aws:kms", route.key_arn)
 
     async def standing(row: ObjectRow) -> str | None:
-        if row.target is None:
-            return None
-        try:
-            head = await route.target.head(
-                route.target_location.bucket, row.target.key, row.target.version_id
-            )
-        except NotFoundError:
-            return None
-        under_key = (head.encryption.algorithm, head.encryption.key) == ("aws:kms", route.key_arn)
-        return row.source.key if under_key and head.version.etag == row.target.etag else None
+        recorded = [copy.target for copy in row.copies] or ([row.target] if row.target else [])
+        data = [copy for copy in recorded if not copy.marker]
+        return row.source.key if data and all([await stands(copy) for copy in data]) else None
 
     found = await side_by_side(rows, standing, at_once_max=at_once_max)
     return {key for key in found if key is not None}
 
 
-async def retire_batch(
-    route: Route, versions: Sequence[ObjectVersion], claim: LiveClaim
-) -> tuple[list[ObjectOutcome], list[DeleteOutcome]]:
-    """Delete these source versions (at most 1,000, their intents committed) and say what became of each.
+async def gone_already(route: Route, rows: Sequence[ObjectRow], at_once_max: int) -> set[str]:
+    """The source keys of those rows whose whole verified history is gone from the source."""
 
-    Gives the outcomes, and apart from them the answers about those that couldn't be deleted this time: their rows
-    stay as they are.
+    async def gone(row: ObjectRow) -> str | None:
+        bucket = route.source_location.bucket
+        if row.source.version_id is not None:
+            named = {(version.version_id, version.etag) for version in row.source.chain}
+            found = await standing_chain(route.source, bucket, row.source.key)
+            return None if any((v.version_id, v.etag) in named for v in found) else row.source.key
+        head = await head_or_none(route.source, bucket, row.source.key)
+        return None if head is not None and head.version.etag == row.source.etag else row.source.key
+
+    found = await side_by_side(rows, gone, at_once_max=at_once_max)
+    return {key for key in found if key is not None}
+
+
+async def locked_rows(
+    route: Route, rows: Sequence[ObjectRow], means: Means, at_once_max: int
+) -> dict[str, str]:
+    """The source keys of those rows of whose history a version is locked, and until when."""
+
+    async def locked(row: ObjectRow) -> tuple[str, str] | None:
+        for version in row.source.chain:
+            if version.marker:
+                continue
+            bucket = route.source_location.bucket
+            head = await head_or_none(route.source, bucket, version.key, version.version_id)
+            lock = None if head is None else head.attributes.lock
+            if lock is not None and lock.protects_at(means.now()):
+                until = "a legal hold ends" if lock.legal_hold else str(lock.retain_until)
+                return row.source.key, f"Object Lock keeps a version of it in the source until {until}"
+        return None
+
+    found = await side_by_side(rows, locked, at_once_max=at_once_max)
+    return dict(each for each in found if each is not None)
+
+
+async def hide_current(route: Route, version: ObjectVersion, claim: LiveClaim) -> None:
+    """Hide the key where older versions lie beneath the one that is about to be deleted.
+
+    Moved without its history: without a marker the one beneath would come back to life, and no lifecycle rule
+    for noncurrent versions would ever see it.
     """
-    answers = await route.source.delete(route.source_location.bucket, versions, claim=claim)
-    outcomes = []
-    for answer in answers:
-        if answer.result == "deleted":
-            outcomes.append(ObjectOutcome(answer.version, "deleted"))
-        elif answer.result == "changed":
+    bucket = route.source_location.bucket
+    found = await standing_chain(route.source, bucket, version.key)
+    current = found[-1] if len(found) > 1 else None
+    if current is not None and (current.version_id, current.etag) == (version.version_id, version.etag):
+        await route.source.hide(bucket, version.key, condition=IfMatches(version.etag), claim=claim)
+
+
+async def retire_batch(
+    route: Route, sources: Sequence[ObjectVersion], claim: LiveClaim
+) -> tuple[list[ObjectOutcome], list[DeleteOutcome]]:
+    """Delete these source versions with their histories, oldest first, and say what became of each key.
+
+    At most 1,000 versions in all unless there is one key, their intents committed. Gives the outcomes, and apart from
+    them the answers about those that couldn't be deleted this time: their rows stay as they are.
+    """
+    versions = [version for source in sources for version in source.chain]
+    answers = iter(await route.source.delete(route.source_location.bucket, versions, claim=claim))
+    outcomes, failed = [], []
+    for source in sources:
+        about = list(islice(answers, len(source.chain)))
+        refused = [answer for answer in about if answer.result == "failed"]
+        if refused:
+            failed.append(refused[0])
+        elif any(answer.result == "changed" for answer in about):
             reason = "the source has been replaced since it was verified"
-            outcomes.append(ObjectOutcome(answer.version, "remaining", reason))
-    return outcomes, [answer for answer in answers if answer.result == "failed"]
+            outcomes.append(ObjectOutcome(source, "remaining", reason))
+        else:
+            outcomes.append(ObjectOutcome(source, "deleted"))
+    return outcomes, failed
 
 
 async def drop_copy(route: Route, row: ObjectRow, claim: LiveClaim) -> ObjectOutcome:
@@ -58,6 +118,8 @@ async def drop_copy(route: Route, row: ObjectRow, claim: LiveClaim) -> ObjectOut
     asked first: a listing may come back without the key by error, and the copy of what is still there is not
     deleted. Raises StoreError where it couldn't be deleted.
     """
+    if row.source.version_id is not None:
+        return await drop_history(row, route, claim)
     if await head_or_none(route.source, route.source_location.bucket, row.source.key) is not None:
         return ObjectOutcome(row.source, "stale", "the source holds it, although its listing did not name it")
     bucket = route.target_location.bucket

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from rekeyd.domain.errors import NotFoundError
 from rekeyd.domain.objects import Location, ObjectHead
@@ -45,13 +47,17 @@ class Means:
     reading: Reading
     parts_in_flight_max: int
     """The most parts of one object at a time."""
+    now: Callable[[], datetime]
+    """The time of day, in UTC: locks end at one."""
     object_attempts_max: int
     """After so many attempts in vain, each with its own retries, an object is `failed`."""
 
 
-async def head_or_none(store: ObjectStore, bucket: str, key: str) -> ObjectHead | None:
-    """What stands under the key now; None where nothing does."""
+async def head_or_none(
+    store: ObjectStore, bucket: str, key: str, version_id: str | None = None
+) -> ObjectHead | None:
+    """What stands under the key now, or the version of this id; None where nothing does."""
     try:
-        return await store.head(bucket, key)
+        return await store.head(bucket, key, version_id)
     except NotFoundError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rekeyd.domain.evidence import Evidence, Judgement, evidence_of, judge
@@ -87,7 +88,12 @@ async def _listed_as_it_is(route: Route, version: ObjectVersion) -> Judgement:
 
     One page is looked at. Where the key isn't on it, nothing is proven, and the object is not taken for verified.
     """
-    page = await route.target.list_page(route.target_location.bucket, version.key)
-    if any(listed.key == version.key for listed in page.objects):
+    bucket = route.target_location.bucket
+    found: Sequence[ObjectVersion]
+    if version.version_id is None:
+        found = (await route.target.list_page(bucket, version.key)).objects
+    else:
+        found = (await route.target.list_versions_page(bucket, version.key)).histories
+    if any(listed.key == version.key for listed in found):
         return Judgement("verified")
     return Judgement("mismatch", ("the target keeps the object under another key",))

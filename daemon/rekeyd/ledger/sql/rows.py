@@ -218,13 +218,13 @@ def _chain(key: str, chain: Sequence[Sequence[Any]]) -> ObjectVersion:
 def _copy_json(copy: Copy) -> list[object]:
     target = copy.target
     named = [target.size_bytes, target.etag, target.version_id, target.marker]
-    return [_chain_json(copy.source)[0], named, copy.crc64nvme, copy.evidence]
+    return [_chain_json(copy.source)[0], named, copy.key_arn, copy.crc64nvme, copy.evidence]
 
 
 def _copy(key: str, target_key: str, each: Sequence[Any]) -> Copy:
-    source, (size, etag, version_id, marker), crc64nvme, evidence = each
+    source, (size, etag, version_id, marker), *verified = each
     target = ObjectVersion(target_key, size, etag, version_id, marker=marker)
-    return Copy(ObjectVersion(key, *source), target, crc64nvme, evidence)
+    return Copy(ObjectVersion(key, *source), target, *verified)
 
 
 def version_digest_row(version: ObjectVersion) -> Sequence[object]:
