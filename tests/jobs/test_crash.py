@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import get_args
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import pytest
 
+from rekeyd.ledger.port import Ledger
 from tests.doubles.mortal import DiedError, Life, Moment
 from tests.jobs.conftest import MakeWorld
+from tests.jobs.test_histories import assert_moved as assert_histories_moved
 from tests.jobs.world import MEBIBYTE, SOURCE, Data, World
 
 POINTS = os.environ.get("REKEYD_CRASH_POINTS", "8")
@@ -50,32 +54,74 @@ def restless(world: World) -> dict[str, Data]:
     return final
 
 
-async def live_once(world: World, life: Life, name: str, final: dict[str, Data] | None = None) -> None:
-    """A process that works until it dies, or until the job is done, which must then have moved `final`."""
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a source holds, how its writers change it, and how it must end."""
+
+    begin: Callable[[World], Any]
+    check: Callable[[World, Ledger, Any], Awaitable[None]]
+    versioned: bool = False
+
+
+async def _moved(world: World, ledger: Ledger, final: dict[str, Data]) -> None:
+    await world.assert_moved(ledger, final)
+
+
+def _restless_histories(world: World) -> dict[str, Sequence[Data | None]]:
+    """Histories that grow, are hidden and lose a version before the second look at them."""
+    final: dict[str, Sequence[Data | None]] = {
+        "kept": [Data(b"first"), Data(b"second"), None, Data(b"third")],
+        "grown": [Data(b"first"), Data(b"6" * (6 * MEBIBYTE))],
+        "hidden": [Data(b"first"), None],
+        "thinned": [Data(b"first"), Data(b"third")],
+    }
+    world.put_versions("kept", *final["kept"])
+    for name in ("grown", "hidden"):
+        world.put_versions(name, Data(b"first"))
+    world.put_versions("thinned", Data(b"first"), Data(b"second"), Data(b"third"))
+
+    def change() -> None:
+        world.put_versions("grown", final["grown"][1])
+        world.put_versions("hidden", None)
+        objects = world.shelf.buckets[SOURCE.bucket].objects
+        objects.drop(SOURCE.prefix + "thinned", objects.chain(SOURCE.prefix + "thinned")[1].version_id)
+
+    world.script.on("list_versions_page", bucket=SOURCE.bucket, key=SOURCE.prefix, nth=2).first(change)
+    return final
+
+
+RESTLESS = Story(restless, _moved)
+HISTORIES = Story(_restless_histories, assert_histories_moved, versioned=True)
+
+
+async def live_once(
+    world: World, life: Life, name: str, check: Callable[[World, Ledger], Awaitable[None]] | None = None
+) -> None:
+    """A process that works until it dies, or until the job is done, which must then have ended as it should."""
     async with world.process(name, life) as process:
         try:
             if not await world.known(process.direct):
                 await world.admit(process.direct)
             await process.work(seconds_max=40)
-            if final is not None:
-                await world.assert_moved(process.direct, final)
+            if check is not None:
+                await check(world, process.direct)
         except* DiedError:
             assert life.dead
     await world.expire_leases()
     await world.make_due()
 
 
-async def lived_through(world: World, *deaths: tuple[int, Moment]) -> None:
-    final = restless(world)
+async def lived_through(world: World, story: Story, *deaths: tuple[int, Moment]) -> None:
+    final = story.begin(world)
     for at, moment in deaths:
         await live_once(world, Life(at, moment), f"daemon-{at}-{moment}")
-    await live_once(world, Life(), "the last one", final)
+    await live_once(world, Life(), "the last one", lambda world, ledger: story.check(world, ledger, final))
 
 
-async def all_calls(world: World) -> list[str]:
+async def all_calls(world: World, story: Story) -> list[str]:
     """The calls of a life without accidents."""
-    life = Life()
-    await live_once(world, life, "daemon-1", restless(world))
+    life, final = Life(), story.begin(world)
+    await live_once(world, life, "daemon-1", lambda world, ledger: story.check(world, ledger, final))
     return life.calls
 
 
@@ -89,15 +135,17 @@ def points(calls: int, rng: random.Random) -> list[tuple[int, Moment]]:
     return [(at, rng.choice(MOMENTS)) for at in spread]
 
 
-async def try_all(make_world: MakeWorld, server_side: bool, deaths: list[list[tuple[int, Moment]]]) -> None:
+async def try_all(
+    make_world: MakeWorld, story: Story, server_side: bool, deaths: list[list[tuple[int, Moment]]]
+) -> None:
     failed: list[str] = []
     waiting = iter(deaths)
 
     async def work() -> None:
         for each in waiting:
-            world = make_world(server_side=server_side)
+            world = make_world(server_side=server_side, versioned=story.versioned)
             try:
-                await lived_through(world, *each)
+                await lived_through(world, story, *each)
             except Exception as error:  # noqa: BLE001 - all that go wrong are shown together
                 failed.append(f"{each}: {type(error).__name__} {error}")
 
@@ -108,15 +156,19 @@ async def try_all(make_world: MakeWorld, server_side: bool, deaths: list[list[tu
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "server_side"])
-async def test_a_death_at_any_call_costs_nothing(make_world: MakeWorld, server_side: bool) -> None:
-    calls = len(await all_calls(make_world(server_side=server_side)))
+@pytest.mark.parametrize("story", [RESTLESS, HISTORIES], ids=["restless", "histories"])
+async def test_a_death_at_any_call_costs_nothing(
+    make_world: MakeWorld, story: Story, server_side: bool
+) -> None:
+    world = make_world(server_side=server_side, versioned=story.versioned)
+    calls = len(await all_calls(world, story))
     rng = random.Random(f"one death {server_side} {SEED}")
-    await try_all(make_world, server_side, [[each] for each in points(calls, rng)])
+    await try_all(make_world, story, server_side, [[each] for each in points(calls, rng)])
 
 
 async def test_who_takes_over_may_die_too(make_world: MakeWorld) -> None:
-    calls = len(await all_calls(make_world()))
+    calls = len(await all_calls(make_world(), RESTLESS))
     rng = random.Random(f"three deaths {SEED}")
     firsts = points(calls, rng)
     deaths = [[first, *(rng.choice(firsts) for _ in range(2))] for first in firsts[::2]]
-    await try_all(make_world, False, deaths)
+    await try_all(make_world, RESTLESS, False, deaths)
