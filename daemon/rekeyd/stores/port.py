@@ -219,7 +219,8 @@ class ObjectStore(Protocol):
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
         """What the store says of an object, or of the version with this id (`null` included).
 
-        Raises NotFoundError (for a marker, too), CustomerKeyError where the store tells nothing without the key.
+        The version that it names has the store's id, and `null` only where that was asked for. Raises NotFoundError
+        (for a marker, too), CustomerKeyError where the store tells nothing without the key.
         """
 
     def read(

@@ -53,11 +53,10 @@ class Stored:
         """It as a listing of versions names it."""
         return replace(self.version(key), version_id=self.version_id or NULL_VERSION, modified=self.modified)
 
-    def head(self, key: str, *, versioned: bool) -> ObjectHead:
-        """What a store says of it. Tags are counted, not shown. Where versions are kept, `null` is said, too."""
-        version = self.version(key)
+    def head(self, key: str, asked_id: str | None) -> ObjectHead:
+        """What a store says of it, asked for by an id or without one. Tags are counted, not shown."""
         return ObjectHead(
-            version=replace(version, version_id=version.version_id or NULL_VERSION) if versioned else version,
+            version=replace(self.version(key), version_id=self.version_id or asked_id),
             attributes=replace(self.attributes, tags={}),
             tag_count=len(self.attributes.tags),
             encryption=self.encryption,

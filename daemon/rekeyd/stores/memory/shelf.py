@@ -176,9 +176,11 @@ class Shelf:
             error = PreconditionError(operation, f"{key!r}: {condition} doesn't hold")
             error.side = "target"
             raise error
-        if objects.versioning == "off":
+        if objects.versioning != "enabled":
             del objects[key]
-            raise StoreRefusedError(operation, f"no marker came of it: {bucket!r} keeps no versions")
+            refused = StoreRefusedError(operation, f"no marker came of it: {bucket!r} keeps no versions")
+            refused.outcome_unknown = True
+            raise refused
         marker = objects.hide(key)
         return Written("", marker.version_id, None, marker.encryption, f"request-{self.next()}")
 

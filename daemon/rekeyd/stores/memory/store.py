@@ -20,7 +20,6 @@ from rekeyd.domain.errors import (
     UnavailableError,
 )
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
-from rekeyd.stores.memory.histories import Stored
 from rekeyd.stores.memory.shelf import Begun, Shelf, check_key, kept_attributes
 from rekeyd.stores.port import (
     HISTORY_VERSIONS_MAX,
@@ -107,11 +106,7 @@ class MemoryStore:
 
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
         """See the port."""
-        return self._head(bucket, key, self._shelf.seen("head", bucket, key, version_id))
-
-    def _head(self, bucket: str, key: str, stored: Stored) -> ObjectHead:
-        versioned = self._shelf.bucket("head", bucket).objects.versioning != "off"
-        return stored.head(key, versioned=versioned)
+        return self._shelf.seen("head", bucket, key, version_id).head(key, version_id)
 
     @asynccontextmanager
     async def _read(
@@ -119,7 +114,7 @@ class MemoryStore:
     ) -> AsyncGenerator[ObjectStream]:
         stored = self._shelf.pinned("read", bucket, version)
         data = stored.data
-        head = self._head(bucket, version.key, stored)
+        head = stored.head(version.key, version.version_id)
         if span is not None:
             if not 0 <= span.first < span.end:
                 raise ValueError(f"{span} is empty")

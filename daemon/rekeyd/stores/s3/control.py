@@ -80,7 +80,7 @@ class S3BucketControl:
         await self._resources.aclose()
 
     async def describe(self, bucket: str) -> BucketDescription | None:
-        """See the port. It takes five requests: a change made meanwhile may show in part."""
+        """See the port. It takes six requests: a change made meanwhile may show in part."""
         s3, owned = self._client(), self._owned(bucket)
         try:
             found = await self._ask("HeadBucket", lambda: s3.head_bucket(**owned))
@@ -96,13 +96,24 @@ class S3BucketControl:
             bucket_key=bucket_key,
             tags=await self._tags(owned),
             public_access_blocked=await self._public_access_blocked(owned),
+            object_lock=await self._object_lock(owned),
         )
 
-    async def create(self, bucket: str, region: str, *, claim: LiveClaim) -> None:
+    async def create(
+        self,
+        bucket: str,
+        region: str,
+        *,
+        versioned: bool = False,
+        object_lock: bool = False,
+        claim: LiveClaim,
+    ) -> None:
         """See the port. ACLs are off: the owner of the bucket owns every object in it."""
         where: dict[str, Any] = (
             {} if region == _FIRST_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         )
+        if object_lock:
+            where["ObjectLockEnabledForBucket"] = True
         async with self._client_in(region) as s3:
             try:
                 await self._ask(
@@ -117,6 +128,31 @@ class S3BucketControl:
                     ) from error
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
+        # In us-east-1 AWS says of a bucket that is ours already that it was created ("CreateBucket").
+        if versioned or object_lock:
+            await self.enable_versioning(bucket, claim=claim)
+        if object_lock and not await self._object_lock(self._owned(bucket)):
+            await self._enable_object_lock(bucket, claim)
+
+    async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
+        """See the port."""
+        s3, owned = self._client(), self._owned(bucket)
+        await self._ask(
+            "PutBucketVersioning",
+            lambda: s3.put_bucket_versioning(**owned, VersioningConfiguration={"Status": "Enabled"}),
+            claim,
+        )
+
+    async def _enable_object_lock(self, bucket: str, claim: LiveClaim) -> None:
+        """Of a bucket that was made without ("Configuring S3 Object Lock", Amazon S3 User Guide)."""
+        s3, owned = self._client(), self._owned(bucket)
+        await self._ask(
+            "PutObjectLockConfiguration",
+            lambda: s3.put_object_lock_configuration(
+                **owned, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+            ),
+            claim,
+        )
 
     async def set_tags(self, bucket: str, tags: Mapping[str, str], *, claim: LiveClaim) -> None:
         """See the port."""
@@ -189,6 +225,18 @@ class S3BucketControl:
                 return {}
             raise
         return {tag["Key"]: tag.get("Value", "") for tag in answer.get("TagSet", [])}
+
+    async def _object_lock(self, owned: _Owned) -> bool:
+        s3 = self._client()
+        try:
+            answer = await self._ask(
+                "GetObjectLockConfiguration", lambda: s3.get_object_lock_configuration(**owned)
+            )
+        except StoreError as error:
+            if error.code == "ObjectLockConfigurationNotFoundError" or error.code in _NOT_IMPLEMENTED:
+                return False
+            raise
+        return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
 
     async def _public_access_blocked(self, owned: _Owned) -> bool | None:
         s3 = self._client()

@@ -14,6 +14,8 @@ from typing import Literal
 
 from rekeyd.domain.errors import (
     AccessDeniedError,
+    ArchivedError,
+    CustomerKeyError,
     InterruptedTransferError,
     KeyUnusableError,
     NotFoundError,
@@ -40,20 +42,32 @@ _THROTTLED_CODES = frozenset(
     }
 )
 _THROTTLED_STATUSES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-_INTERRUPTED_CODES = frozenset({"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch"})
+_KIND_OF_CODE: dict[str, type[StoreError]] = {
+    "BadDigest": InterruptedTransferError,
+    "IncompleteBody": InterruptedTransferError,
+    "InvalidObjectState": ArchivedError,
+    "ObjectNotInActiveTierError": ArchivedError,
+    "XAmzContentChecksumMismatch": InterruptedTransferError,
+}
 # 4xx by status, yet the same call may well succeed when it is made again.
 _PASSING_CODES = frozenset({"OperationAborted", "RequestTimeout"})
 # A 200 may hold an error; then its code is all there is to go by.
 _STATUS_OF_CODE = {
     "AccessDenied": 403,
     "ConditionalRequestConflict": 409,
+    "InvalidObjectState": 403,
     "NoSuchBucket": 404,
     "NoSuchKey": 404,
     "NoSuchUpload": 404,
     "NoSuchVersion": 404,
+    "ObjectNotInActiveTierError": 403,
     "PreconditionFailed": 412,
     "SlowDown": 503,
 }
+
+# What AWS and SeaweedFS say of an object under SSE-C to whoever comes without its key, with a code that says less.
+_CUSTOMER_KEY_DETAILS = ("stored using a form of Server Side Encryption", "must provide the customer key")
+_CUSTOMER_KEY_HEADER = "x-amz-server-side-encryption-customer-algorithm"
 
 _OWN_HEADERS = ("x-amz-request-id", "x-amzn-requestid")
 """A proxy between here and the store has none of them."""
@@ -74,6 +88,10 @@ class Refusal:
     retry_after_seconds: float | None
     spoken: bool
     """Whether S3 itself speaks: a proxy's 404 says nothing about an object."""
+    marker: bool = False
+    """Whether a delete marker was named where a version is due."""
+    customer_key: bool = False
+    """Whether the object is encrypted with a key that must come with the request."""
 
 
 def read_refusal(method: str, status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
@@ -83,16 +101,20 @@ def read_refusal(method: str, status: int, headers: Mapping[str, str], body: byt
     except MalformedAnswer:
         root = Element("")
     named = root if root.name == "Error" else Element("")
+    detail = named.get("Message")
     return Refusal(
         status=status,
         code=named.get("Code"),
-        detail=named.get("Message")[:_DETAIL_CHARACTERS_MAX] or f"HTTP {status}",
+        detail=detail[:_DETAIL_CHARACTERS_MAX] or f"HTTP {status}",
         request_id=headers.get("x-amz-request-id", "") or named.get("RequestId"),
         condition=named.get("Condition").lower(),
         region=headers.get("x-amz-bucket-region", "") or named.get("Region"),
         retry_after_seconds=_seconds(headers.get("retry-after", "")),
         # The answer to HEAD has no body: there the store is known by its headers.
         spoken=named is root or (method == "HEAD" and any(name in headers for name in _OWN_HEADERS)),
+        marker=status == HTTPStatus.METHOD_NOT_ALLOWED and headers.get("x-amz-delete-marker") == "true",
+        customer_key=status == HTTPStatus.BAD_REQUEST
+        and (_CUSTOMER_KEY_HEADER in headers or any(words in detail for words in _CUSTOMER_KEY_DETAILS)),
     )
 
 
@@ -129,19 +151,19 @@ def _kind(refusal: Refusal) -> type[StoreError]:
         return StoreRefusedError
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or code in _PASSING_CODES:
         return UnavailableError
-    if code in _INTERRUPTED_CODES:
-        return InterruptedTransferError
+    if code in _KIND_OF_CODE:
+        return _KIND_OF_CODE[code]
     if code.startswith("KMS.") or (code == "AccessDenied" and "kms:" in refusal.detail):
         return KeyUnusableError
     if status == HTTPStatus.PRECONDITION_FAILED or (
         status == HTTPStatus.CONFLICT and code == "ConditionalRequestConflict"
     ):
         return PreconditionError
-    if status == HTTPStatus.NOT_FOUND and refusal.spoken:
+    if refusal.marker or (status == HTTPStatus.NOT_FOUND and refusal.spoken):
         return NotFoundError
     if status == HTTPStatus.FORBIDDEN:
         return AccessDeniedError
-    return StoreRefusedError
+    return CustomerKeyError if refusal.customer_key else StoreRefusedError
 
 
 def _side(condition: str) -> Literal["source", "target", "unknown"]:

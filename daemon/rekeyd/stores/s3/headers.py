@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import assert_never
 from urllib.parse import quote, urlencode
 
 from rekeyd.domain.errors import StoreRefusedError, UnavailableError
 from rekeyd.domain.objects import (
     CARRIED_HEADERS,
+    NULL_VERSION,
     Attributes,
     ByteSpan,
     Encryption,
+    LockMode,
     ObjectHead,
+    ObjectLock,
     ObjectVersion,
 )
-from rekeyd.stores.port import IfAbsent, IfMatches, UnderKey, WriteCondition
+from rekeyd.stores.content import BytesContent
+from rekeyd.stores.port import Content, IfAbsent, IfMatches, UnderKey, WriteCondition
 from rekeyd.stores.s3.xml import bare_etag
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
@@ -31,6 +37,9 @@ CRC_HEADER = "x-amz-checksum-crc64nvme"
 
 _CRC_BYTES = 8
 _METADATA = "x-amz-meta-"
+_LOCK = "x-amz-object-lock-"
+_LOCK_MODES: Mapping[str, LockMode] = {"GOVERNANCE": "GOVERNANCE", "COMPLIANCE": "COMPLIANCE"}
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _MULTIPART_ETAG = re.compile(r"-\d+$")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -52,10 +61,50 @@ def attribute_headers(operation: str, attributes: Attributes) -> dict[str, str]:
         headers["x-amz-tagging"] = urlencode(attributes.tags, quote_via=quote, safe="~")
     if attributes.storage_class != "STANDARD":
         headers["x-amz-storage-class"] = attributes.storage_class
+    return {**headers, **lock_headers(attributes.lock)}
+
+
+def lock_headers(lock: ObjectLock | None) -> dict[str, str]:
+    """The headers with which an object is locked from its beginning."""
+    headers: dict[str, str] = {}
+    if lock is not None and lock.mode is not None and lock.retain_until is not None:
+        headers[_LOCK + "mode"] = lock.mode
+        headers[_LOCK + "retain-until-date"] = lock.retain_until
+    if lock is not None and lock.legal_hold:
+        headers[_LOCK + "legal-hold"] = "ON"
     return headers
 
 
-def read_attributes(headers: Mapping[str, str]) -> Attributes:
+def read_lock(operation: str, headers: Mapping[str, str]) -> ObjectLock | None:
+    """What protects the object, as far as the answer says. Raises UnavailableError where that makes no sense.
+
+    AWS tells it to whoever has s3:GetObjectRetention and s3:GetObjectLegalHold alone ("HeadObject").
+    """
+    said = headers.get(_LOCK + "mode")
+    retain_until = headers.get(_LOCK + "retain-until-date")
+    legal_hold = headers.get(_LOCK + "legal-hold", "OFF") == "ON"
+    if said is None and retain_until is None and not legal_hold:
+        return None
+    if said is not None and said not in _LOCK_MODES:
+        raise UnavailableError(operation, f"the answer has the lock mode {said!r}")
+    try:
+        return ObjectLock(None if said is None else _LOCK_MODES[said], retain_until, legal_hold)
+    except ValueError as error:
+        raise UnavailableError(operation, f"the answer's lock makes no sense: {error}") from error
+
+
+def is_archived(headers: Mapping[str, str]) -> bool:
+    """Whether the object must be restored before it can be read ("Restoring an archived object", S3 User Guide)."""
+    storage_class = headers.get("x-amz-storage-class", "STANDARD")
+    if storage_class == "INTELLIGENT_TIERING":
+        if "x-amz-archive-status" not in headers:
+            return False
+    elif storage_class not in _ARCHIVES:
+        return False
+    return 'ongoing-request="false"' not in headers.get("x-amz-restore", "")
+
+
+def read_attributes(operation: str, headers: Mapping[str, str]) -> Attributes:
     """The attributes that an answer tells; tags are none of them."""
     metadata = {}
     carried = {}
@@ -65,7 +114,8 @@ def read_attributes(headers: Mapping[str, str]) -> Attributes:
             metadata[name[len(_METADATA) :]] = value
         elif name in CARRIED_HEADERS:
             carried[name] = value
-    return Attributes(carried, metadata, {}, headers.get("x-amz-storage-class", "STANDARD"))
+    lock = read_lock(operation, headers)
+    return Attributes(carried, metadata, {}, headers.get("x-amz-storage-class", "STANDARD"), lock)
 
 
 def condition_headers(condition: WriteCondition) -> dict[str, str]:
@@ -90,6 +140,36 @@ def encryption_headers(under: UnderKey | None) -> dict[str, str]:
         "x-amz-server-side-encryption": "aws:kms",
         "x-amz-server-side-encryption-aws-kms-key-id": under.key_arn,
     }
+
+
+def directive_headers(operation: str, attributes: Attributes | None) -> dict[str, str]:
+    """The headers by which a copy has its source's attributes, or these in their place. The class isn't among them."""
+    if attributes is None:
+        return {"x-amz-metadata-directive": "COPY", "x-amz-tagging-directive": "COPY"}
+    replaced = attribute_headers(operation, replace(attributes, storage_class="STANDARD"))
+    return {**replaced, "x-amz-metadata-directive": "REPLACE", "x-amz-tagging-directive": "REPLACE"}
+
+
+def put_checksum_headers(
+    operation: str, content: Content, crc64nvme: int | None, *, locked: bool
+) -> dict[str, str]:
+    """The headers by which a PUT's content is checked. A lock demands one ("PutObject", Amazon S3 API Reference).
+
+    No trailer: SeaweedFS would keep the encoding that a trailer needs as the object's own.
+    """
+    if crc64nvme is not None:
+        algorithm = {"x-amz-sdk-checksum-algorithm": "CRC64NVME"} if locked else {}
+        return {CRC_HEADER: encode_crc(crc64nvme), **algorithm}
+    if not locked:
+        return {}
+    if not isinstance(content, BytesContent):
+        raise StoreRefusedError(operation, "what is to be locked must have a checksum")
+    return {"content-md5": content_md5(content.data)}
+
+
+def content_md5(data: bytes) -> str:
+    """The Content-MD5 of a body."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def copy_source_headers(bucket: str, source: ObjectVersion, account_id: str) -> dict[str, str]:
@@ -150,26 +230,34 @@ def read_encryption(headers: Mapping[str, str]) -> Encryption:
 
 
 def version_id(headers: Mapping[str, str]) -> str | None:
-    """The version id of an answer. `null` is no pin: it is the id of whatever was written last."""
-    said = headers.get("x-amz-version-id", "null")
-    return None if said in ("null", "") else said
+    """The version id of an answer. `null` is no pin, and none was asked for: it's left out."""
+    said = headers.get("x-amz-version-id", "")
+    return None if said in (NULL_VERSION, "") else said
 
 
 def read_head(
-    operation: str, key: str, headers: Mapping[str, str], size_bytes: int, *, whole: bool, counts_tags: bool
+    operation: str,
+    key: str,
+    asked_id: str | None,
+    headers: Mapping[str, str],
+    size_bytes: int,
+    *,
+    whole: bool,
+    counts_tags: bool,
 ) -> ObjectHead:
     """An object's head from the headers of HEAD or GET. Raises UnavailableError where they make no sense."""
     etag = bare_etag(headers.get("etag", ""))
     if not etag:
         raise UnavailableError(operation, "the answer has no ETag")
-    attributes = read_attributes(headers)
+    attributes = read_attributes(operation, headers)
     tag_count = headers.get("x-amz-tagging-count", "0" if counts_tags else "")
     return ObjectHead(
-        version=ObjectVersion(key, size_bytes, etag, version_id(headers)),
+        version=ObjectVersion(key, size_bytes, etag, version_id(headers) or asked_id),
         attributes=attributes,
         tag_count=int(tag_count) if tag_count.isdecimal() else None,
         encryption=read_encryption(headers),
         crc64nvme=full_object_crc(headers) if whole else None,
+        archived=is_archived(headers),
     )
 
 

@@ -9,7 +9,13 @@ from http import HTTPStatus
 
 import aiohttp
 
-from rekeyd.domain.errors import InterruptedTransferError, PreconditionError, UnavailableError
+from rekeyd.domain.errors import (
+    CustomerKeyError,
+    InterruptedTransferError,
+    PreconditionError,
+    StoreRefusedError,
+    UnavailableError,
+)
 from rekeyd.domain.objects import ByteSpan, ObjectHead, ObjectVersion
 from rekeyd.stores.port import ObjectStream
 from rekeyd.stores.s3 import headers as s3
@@ -35,7 +41,7 @@ class _S3Stream:
 async def open_read(
     client: S3Client, bucket: str, version: ObjectVersion, span: ByteSpan | None
 ) -> AsyncGenerator[ObjectStream]:
-    """Read one version: pinned by its ETag, and by its id where there is one."""
+    """Read one version: pinned by its ETag, and by its id where there is one, `null` included."""
     request = S3Request(
         _OPERATION,
         "GET",
@@ -48,6 +54,37 @@ async def open_read(
         head = _checked_head(response, version, span, counts_tags=client.config.counts_tags)
         size_bytes = version.size_bytes if span is None else span.size_bytes
         yield _S3Stream(head, response, size_bytes)
+
+
+async def read_head(client: S3Client, bucket: str, key: str, version_id: str | None) -> ObjectHead:
+    """What the store says of an object. The answer to HEAD has no body: why it's refused, a GET tells."""
+    request = S3Request(
+        "HeadObject",
+        "HEAD",
+        bucket,
+        key,
+        query=version_query(version_id),
+        headers={"x-amz-checksum-mode": "ENABLED"},
+    )
+    try:
+        headers = (await client.call(request)).headers
+    except StoreRefusedError as error:
+        if isinstance(error, CustomerKeyError) or error.code:
+            raise
+        # An object under SSE-C, an id that is none, credentials that have expired: AWS says 400 to all of them.
+        asking = S3Request(_OPERATION, "GET", bucket, key, query=request.query)
+        async with client.exchange(asking, streams=True):
+            raise
+    size_bytes = s3.content_length(request.operation, headers)
+    return s3.read_head(
+        request.operation,
+        key,
+        version_id,
+        headers,
+        size_bytes,
+        whole=True,
+        counts_tags=client.config.counts_tags,
+    )
 
 
 def version_query(version_id: str | None) -> tuple[tuple[str, str], ...]:
@@ -75,7 +112,15 @@ def _checked_head(
     else:
         total = _checked_span(response, span) or version.size_bytes
         wanted = span.size_bytes
-    head = s3.read_head(_OPERATION, version.key, headers, total, whole=span is None, counts_tags=counts_tags)
+    head = s3.read_head(
+        _OPERATION,
+        version.key,
+        version.version_id,
+        headers,
+        total,
+        whole=span is None,
+        counts_tags=counts_tags,
+    )
     if head.version.etag != version.etag:
         raise PreconditionError(_OPERATION, "another version was answered than the one asked for")
     if head.version.version_id != version.version_id and version.version_id is not None:

@@ -6,18 +6,20 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from rekeyd.domain.errors import NotFoundError, StoreRefusedError, UnavailableError
-from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectVersion
+from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
     Content,
     DeleteOutcome,
+    IfMatches,
     ListingPage,
     LiveClaim,
     ObjectStream,
     Part,
     UnderKey,
     Upload,
+    VersionsPage,
     WriteCondition,
     Written,
 )
@@ -34,9 +36,10 @@ from rekeyd.stores.s3.answers import (
 )
 from rekeyd.stores.s3.client import CredentialSource, S3Client, S3Request
 from rekeyd.stores.s3.config import S3Config
-from rekeyd.stores.s3.deleting import delete_versions
+from rekeyd.stores.s3.deleting import delete_versions, hide_current
 from rekeyd.stores.s3.keys import why_rewritten
-from rekeyd.stores.s3.reading import open_read, version_query
+from rekeyd.stores.s3.listing import list_versions
+from rekeyd.stores.s3.reading import open_read, read_head, version_query
 
 UPLOADS_MAX = 10_000
 """The most unfinished uploads that `list_uploads` gives."""
@@ -81,26 +84,15 @@ class S3Store:
             page = xml.parse_listing(answer.body, prefix, limit)
             return ListingPage(page.objects, next_cursor(page, after))
 
+    async def list_versions_page(
+        self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
+    ) -> VersionsPage:
+        """See the port. It takes a request a page, and more for a history that a page can't hold."""
+        return await list_versions(self._client, bucket, prefix, after, limit)
+
     async def head(self, bucket: str, key: str, version_id: str | None = None) -> ObjectHead:
-        """See the port."""
-        request = S3Request(
-            "HeadObject",
-            "HEAD",
-            bucket,
-            key,
-            query=version_query(version_id),
-            headers={"x-amz-checksum-mode": "ENABLED"},
-        )
-        headers = (await self._client.call(request)).headers
-        size_bytes = s3.content_length(request.operation, headers)
-        return s3.read_head(
-            request.operation,
-            key,
-            headers,
-            size_bytes,
-            whole=True,
-            counts_tags=self._client.config.counts_tags,
-        )
+        """See the port. Why a head is refused is asked for by a read, which HEAD's answer can't say."""
+        return await read_head(self._client, bucket, key, version_id)
 
     def read(
         self, bucket: str, version: ObjectVersion, span: ByteSpan | None = None
@@ -135,8 +127,6 @@ class S3Store:
     ) -> Written:
         """See the port. An algorithm without a checksum isn't named: AWS refuses that ("PutObject")."""
         self._check_key("PutObject", key, content.size_bytes)
-        # No trailer: SeaweedFS would keep the encoding that a trailer needs as the object's own.
-        checksum = {} if crc64nvme is None else {s3.CRC_HEADER: s3.encode_crc(crc64nvme)}
         request = S3Request(
             "PutObject",
             "PUT",
@@ -146,7 +136,9 @@ class S3Store:
                 **s3.attribute_headers("PutObject", attributes),
                 **s3.condition_headers(condition),
                 **s3.encryption_headers(under),
-                **checksum,
+                **s3.put_checksum_headers(
+                    "PutObject", content, crc64nvme, locked=attributes.lock is not None
+                ),
             },
             content=content,
             claim=claim,
@@ -155,7 +147,7 @@ class S3Store:
         answer = await self._client.call(request)
         return written(request, answer, answer.headers.get("etag", ""), answer.headers)
 
-    async def copy(
+    async def copy(  # noqa: PLR0913 - see the port
         self,
         bucket: str,
         key: str,
@@ -165,9 +157,14 @@ class S3Store:
         condition: WriteCondition,
         under: UnderKey,
         storage_class: str = "STANDARD",
+        attributes: Attributes | None = None,
+        lock: ObjectLock | None = None,
         claim: LiveClaim,
     ) -> Written:
-        """See the port. The class is always named: SeaweedFS would carry the source's, AWS would not."""
+        """See the port. The class is always named: SeaweedFS would carry the source's, AWS would not.
+
+        SeaweedFS carries the source's lock, too, where none is named.
+        """
         self._check_key("CopyObject", key, source.size_bytes)
         request = S3Request(
             "CopyObject",
@@ -178,8 +175,8 @@ class S3Store:
                 **self._copy_source(source_bucket, source),
                 **s3.condition_headers(condition),
                 **s3.encryption_headers(under),
-                "x-amz-metadata-directive": "COPY",
-                "x-amz-tagging-directive": "COPY",
+                **s3.directive_headers("CopyObject", attributes),
+                **s3.lock_headers(lock),
                 "x-amz-checksum-algorithm": "CRC64NVME",
                 "x-amz-storage-class": storage_class,
             },
@@ -343,6 +340,10 @@ class S3Store:
                 raise UnavailableError(request.operation, "an empty page that isn't the last one")
             markers = tuple(zip(("key-marker", "upload-id-marker"), page.next_markers, strict=True))
         return found[:UPLOADS_MAX]
+
+    async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
+        """See the port."""
+        return await hide_current(self._client, bucket, key, condition, claim)
 
     async def delete(
         self, bucket: str, versions: Sequence[ObjectVersion], *, claim: LiveClaim
