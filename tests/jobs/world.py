@@ -273,8 +273,10 @@ class World:
 
     # --- who works there ---
 
-    def message(self, job_id: str = "job-1", **options: object) -> bytes:
-        """A job's message."""
+    def message(
+        self, job_id: str = "job-1", fields: Mapping[str, object] | None = None, **options: object
+    ) -> bytes:
+        """A job's message, with these further fields."""
         body = {
             "schema": "rekeyd.job/1",
             "id": job_id,
@@ -284,14 +286,21 @@ class World:
             "target": str(self.target),
             "key": self.key.model_dump(),
             "options": options,
+            **(fields or {}),
         }
         return json.dumps(body).encode()
 
     async def admit(
-        self, ledger: Ledger, job_id: str = "job-1", *, grace_seconds: int = 0, **options: object
+        self,
+        ledger: Ledger,
+        job_id: str = "job-1",
+        *,
+        grace_seconds: int = 0,
+        fields: Mapping[str, object] | None = None,
+        **options: object,
     ) -> None:
         """Admit a job."""
-        received = read_job_message(self.message(job_id, **options))
+        received = read_job_message(self.message(job_id, fields, **options))
         await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
 
     async def known(self, ledger: Ledger, job_id: str = "job-1") -> bool:
