@@ -33,10 +33,14 @@ async def cut_over(run: JobRun) -> PlacementRecord | Held | None:
         log.warning("pause_given_up", job=run.job.id, tenant=run.job.tenant, error=str(error))
         return None
     finally:
-        record, _ = await ledger.placement(run.job.tenant)
+        record, now = await ledger.placement(run.job.tenant)
+        waiting_seconds = 0.0
         if record is not None and record.phase == "paused":
             await ledger.change_placement(run.claim, end_pause)
-        run.tools.metrics.observe_pause(loop.time() - began_at)
+        elif record is not None and record.writes_from is not None:
+            # Dedicated: writers wait until no reader looks at the source any more.
+            waiting_seconds = max(record.writes_from - now, 0.0)
+        run.tools.metrics.observe_pause(loop.time() - began_at + waiting_seconds)
 
 
 def _pause_anew(record: PlacementRecord, now: float, seconds: float) -> PlacementRecord:
