@@ -158,6 +158,7 @@ class LedgerSummary:
     held: Mapping[HeldReason, int]
     keys: Mapping[KeyState, int]
     oldest_queued_at: float | None
+    """Since when the queued job waits that could have been claimed the longest; None where none could be."""
 
 
 class JobLedger(Protocol):
