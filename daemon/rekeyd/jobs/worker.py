@@ -139,7 +139,7 @@ class Worker:
         run = JobRun(claim, kept, self._tools)
         self._runs[job.id] = run
         structlog.contextvars.bind_contextvars(**_log_context(job))
-        log.info("job_claimed", state=job.state, phase=job.phase)
+        _log_of(job)("job_claimed", state=job.state, phase=job.phase)
         try:
             ending = await self._ending(run)
             if isinstance(ending, Waiting):
@@ -226,7 +226,8 @@ class Worker:
 
     async def _write_down(self, run: JobRun, ending: Ending) -> None:
         ledger, claim = self._tools.ledger, run.claim
-        log.info("job_attempt_ended", ending=type(ending).__name__, detail=str(ending))
+        say = _log_of(run.job) if isinstance(ending, Waiting) else log.info
+        say("job_attempt_ended", ending=type(ending).__name__, detail=str(ending))
         match ending:
             case Completed(remark):
                 await ledger.finish_job(claim, "completed", remark)
@@ -312,6 +313,13 @@ class Worker:
             await self._tools.ledger.release_segment(claim)
         except (ClaimLostError, LedgerError) as error:
             log.info("segment_not_released", error=str(error))
+
+
+def _log_of(job: Job) -> Callable[..., object]:
+    """A job that waits out its grace is claimed again and again to look at its key: that is no news."""
+    looked_at = job.state == "running" and job.phase == "grace"
+    say: Callable[..., object] = log.debug if looked_at else log.info
+    return say
 
 
 def _log_context(job: Job) -> dict[str, str]:

@@ -215,7 +215,7 @@ class LimitsSettings(Section):
     drain_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 30
     """How long parts in flight may go on after SIGTERM."""
     held_recheck_seconds: Seconds = 30
-    """After how long a held job is looked at again."""
+    """After how long a held job is looked at again, and the key of one that waits out its grace."""
     key_check_seconds: Annotated[float, Field(gt=0, le=60)] = 5
     """How often the key of a running job is checked."""
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
