@@ -165,6 +165,8 @@ class World:
         self.segments_max = 2
         self.region = "us-east-1"
         """Of the stores in the settings."""
+        self.blocks_public_access = False
+        """Whether the stores must be able to block public access, as on AWS."""
         self.keeps_as: Callable[[str], str] = as_it_is
         self.retries = Retries(
             RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
@@ -333,7 +335,7 @@ class World:
             objects_once=once,
             buckets=GuardedControl(GuardedControl(control, life), self.retries),
             region=self.region,
-            blocks_public_access=False,
+            blocks_public_access=self.blocks_public_access,
         )
 
     def means(self) -> Means:
@@ -431,7 +433,12 @@ class World:
 
     async def actions(self, ledger: Ledger) -> list[str]:
         """The audit trail's actions."""
-        return [json.loads(record.body)["action"] async for record in ledger.audit_records("main")]
+        return [record["action"] for record in await self.records(ledger)]
+
+    async def records(self, ledger: Ledger, action: str | None = None) -> list[dict[str, Any]]:
+        """The audit trail's records, or those of an action."""
+        bodies = [json.loads(record.body) async for record in ledger.audit_records("main")]
+        return [body for body in bodies if action in (None, body["action"])]
 
 
 def _chains(shelf: Shelf, bucket: str, prefix: str) -> dict[str, list[Data | None]]:

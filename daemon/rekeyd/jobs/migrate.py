@@ -60,7 +60,7 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
 
 async def _provision(run: JobRun, ready: Ready) -> Held | None:
     await run.tools.ledger.enter_phase(run.claim, "provision")
-    provisioned = await provision(run.tools, run.job, ready, run.kept)
+    provisioned = await provision(run, ready)
     if isinstance(provisioned, Held):
         return provisioned
     await run.tools.ledger.set_key_state(run.claim, "active")

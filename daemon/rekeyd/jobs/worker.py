@@ -173,7 +173,7 @@ class Worker:
             self._past_deadline.append(job.id)
             log.warning("job_past_deadline", deadline=deadline.isoformat())
         never: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
-        return await never
+        await never
 
     async def _ending(self, run: JobRun) -> Ending:
         """How the story ends, also where it ends in an error that is somebody's to mend."""

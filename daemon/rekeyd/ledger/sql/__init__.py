@@ -8,7 +8,7 @@ each on one state of the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Self, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -29,8 +29,19 @@ from rekeyd.ledger.port import (
     ObjectRow,
     PassState,
     SegmentClaim,
+    StoreAction,
 )
-from rekeyd.ledger.sql import admission, jobs, passes, placements, reading, retirement, segments, transaction
+from rekeyd.ledger.sql import (
+    actions,
+    admission,
+    jobs,
+    passes,
+    placements,
+    reading,
+    retirement,
+    segments,
+    transaction,
+)
 from rekeyd.ledger.sql.claims import check_job_claim
 from rekeyd.ledger.sql.commits import CommitObserver, GroupCommits
 from rekeyd.ledger.sql.engine import (
@@ -235,6 +246,11 @@ class SqlLedger:
         return await self._read(_counts, claim)
 
     # --- the audit trail ---
+
+    async def record_action(
+        self, claim: JobClaim, action: StoreAction, details: Mapping[str, object]
+    ) -> None:
+        await self._write(actions.record_action, claim, action, details)
 
     async def chains(self) -> Sequence[str]:
         return await self._read(transaction.chains)
