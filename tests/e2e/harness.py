@@ -401,9 +401,9 @@ class Scene:
 
     @asynccontextmanager
     async def ledger(self) -> AsyncIterator[LedgerView]:
-        """The ledger, opened beside the daemon and only read."""
+        """The ledger, opened beside the daemon, or before it, and only read."""
         settings = load_settings(self.config, {})
-        async with service.open_ledger(settings) as ledger:
+        async with service.open_ledger(settings, make=True) as ledger:
             yield LedgerView(self, ledger, settings.migrate.placement_ttl_seconds)
 
     async def keys_in(self, location: Location) -> list[str]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from rekeyd.domain.errors import AccessDeniedError, StoreRefusedError, UnavailableError
-from rekeyd.domain.job import HeldReason
+from rekeyd.domain.job import HeldReason, Job
 from rekeyd.domain.objects import Encryption
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger import rows
 from rekeyd.stores.port import BucketDescription, ListingPage
 from tests.doubles.mortal import Life
 from tests.jobs.world import FINAL, KEY, SOURCE, TARGET_BUCKET, TENANT, Data, World, eventually
+
+OTHER_KEY = KEY.model_copy(update={"arn": KEY.arn + "-other"})
 
 
 @pytest.fixture
@@ -27,8 +29,11 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def held_then_mended(
     world: World, reason: HeldReason, mend: Callable[[], object], *, by_itself: bool = True
-) -> None:
-    """The job is held for the reason, nothing in the source is touched; mended, it ends as it should."""
+) -> Job:
+    """The job is held for the reason, nothing in the source is touched; mended, it ends as it should.
+
+    Gives the job as it was held.
+    """
     expected = world.in_source()
     async with world.process() as process:
         await world.admit(process.direct)
@@ -46,6 +51,7 @@ async def held_then_mended(
                 await process.direct.resume_job("job-1", "an operator")
             await process.reached(FINAL, task=task)
         await world.assert_moved(process.direct, expected)
+        return job
 
 
 def _set(world: World, name: str, value: str) -> None:
@@ -64,6 +70,16 @@ def _set(world: World, name: str, value: str) -> None:
             "key_wrong_usage",
             lambda w: _set(w, "usage", "SIGN_VERIFY"),
             lambda w: _set(w, "usage", "ENCRYPT_DECRYPT"),
+        ),
+        (
+            "key_wrong_region",
+            lambda w: w.target_shelf.make_bucket(TARGET_BUCKET, "eu-central-1"),
+            lambda w: w.target_shelf.buckets.pop(TARGET_BUCKET),
+        ),
+        (
+            "key_alias_mismatch",
+            lambda w: w.custody.add(OTHER_KEY),
+            lambda w: w.custody.add(KEY),
         ),
         (
             "key_access_denied",
@@ -276,14 +292,45 @@ async def test_access_lost_while_working_holds_the_job(world: World, operation: 
         await world.assert_moved(process.direct, expected)
 
 
-async def test_drift_of_the_dedicated_bucket_holds_the_job(world: World) -> None:
+@pytest.mark.parametrize(
+    ("word", "required", "drift"),
+    [
+        ("default encryption", False, {"default_encryption": Encryption("AES256")}),
+        ("default encryption", False, {"default_encryption": Encryption("aws:kms", KEY.arn + "-other")}),
+        ("S3 Bucket Keys", False, {"bucket_key": True}),
+        ("rekeyd:tenant", False, {"tags": {"team": "blue"}}),
+        ("public access", False, {"public_access_blocked": False}),
+        ("public access", True, {"public_access_blocked": None}),
+    ],
+)
+async def test_drift_of_the_dedicated_bucket_holds_the_job(
+    world: World, word: str, required: bool, drift: dict[str, Any]
+) -> None:
+    """Whatever it is told to be, the bucket is read back as another."""
     world.fill({"a": Data(b"a")})
+    world.blocks_public_access = required
 
-    def forgets_its_key(found: BucketDescription | None) -> BucketDescription | None:
-        return None if found is None else replace(found, default_encryption=Encryption("AES256"))
+    def reads_back_otherwise(found: BucketDescription | None) -> BucketDescription | None:
+        return None if found is None else replace(found, **drift)
 
-    world.script.always("describe", bucket=TARGET_BUCKET).answers(forgets_its_key)
-    await held_then_mended(world, "drift", world.script.clear)
+    world.script.always("describe", bucket=TARGET_BUCKET).answers(reads_back_otherwise)
+
+    def mend() -> None:
+        assert world.script.count("put", TARGET_BUCKET) == 0, "no object was written"
+        world.script.clear()
+
+    job = await held_then_mended(world, "drift", mend)
+    assert word in str(job.error)
+
+
+async def test_what_a_store_can_not_block_is_no_drift_where_that_is_not_required(world: World) -> None:
+    world.script.always("describe", bucket=TARGET_BUCKET).answers(
+        lambda found: found and replace(found, public_access_blocked=None)
+    )
+    expected = world.fill({"a": Data(b"a")})
+    async with world.process() as process:
+        await process.move()
+        await world.assert_moved(process.direct, expected)
 
 
 async def test_a_default_key_that_is_not_at_work_holds_the_job(world: World) -> None:

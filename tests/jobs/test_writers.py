@@ -119,6 +119,28 @@ async def test_a_pause_that_is_too_short_returns_and_is_tried_again(world: World
     assert len(world.metrics.pauses) == 2
 
 
+async def test_a_pause_lasts_until_the_first_new_write_may_be_made(world: World) -> None:
+    """Writers wait out the records that name the source, and those that readers still have after the switch."""
+    ttl_seconds, write_seconds_max = 0.5, 0.25
+    world.timings = replace(
+        world.timings, placement_ttl_seconds=ttl_seconds, write_seconds_max=write_seconds_max
+    )
+    objects = world.fill({"a": Data(b"data")})
+    async with world.process() as process:
+        await process.move()
+        await world.assert_moved(process.direct, objects)
+    (paused_seconds,) = world.metrics.pauses
+    assert paused_seconds >= 2 * ttl_seconds + write_seconds_max - 0.05, "to within reading a clock twice"
+
+
+async def test_a_pause_that_is_given_up_lasts_no_longer_than_until_then(world: World) -> None:
+    world.timings = replace(world.timings, placement_ttl_seconds=30.0, pause_seconds_max=0.1)
+    world.fill({"a": Data(b"data")})
+    async with world.process() as process:
+        assert (await process.move()).held_reason == "pause_too_short"
+    assert max(world.metrics.pauses) < 30.0
+
+
 async def test_pauses_that_are_always_too_short_hold_the_job_with_the_writers_at_work(world: World) -> None:
     world.timings = replace(world.timings, pause_seconds_max=0.05)
     objects = world.fill({name: Data(b"data") for name in NAMES})

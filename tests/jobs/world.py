@@ -165,6 +165,8 @@ class World:
         self.segments_max = 2
         self.region = "us-east-1"
         """Of the stores in the settings."""
+        self.blocks_public_access = False
+        """Whether the stores must be able to block public access, as on AWS."""
         self.keeps_as: Callable[[str], str] = as_it_is
         self.retries = Retries(
             RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
@@ -273,8 +275,10 @@ class World:
 
     # --- who works there ---
 
-    def message(self, job_id: str = "job-1", **options: object) -> bytes:
-        """A job's message."""
+    def message(
+        self, job_id: str = "job-1", fields: Mapping[str, object] | None = None, **options: object
+    ) -> bytes:
+        """A job's message, with these further fields."""
         body = {
             "schema": "rekeyd.job/1",
             "id": job_id,
@@ -284,14 +288,21 @@ class World:
             "target": str(self.target),
             "key": self.key.model_dump(),
             "options": options,
+            **(fields or {}),
         }
         return json.dumps(body).encode()
 
     async def admit(
-        self, ledger: Ledger, job_id: str = "job-1", *, grace_seconds: int = 0, **options: object
+        self,
+        ledger: Ledger,
+        job_id: str = "job-1",
+        *,
+        grace_seconds: int = 0,
+        fields: Mapping[str, object] | None = None,
+        **options: object,
     ) -> None:
         """Admit a job."""
-        received = read_job_message(self.message(job_id, **options))
+        received = read_job_message(self.message(job_id, fields, **options))
         await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
 
     async def known(self, ledger: Ledger, job_id: str = "job-1") -> bool:
@@ -324,7 +335,7 @@ class World:
             objects_once=once,
             buckets=GuardedControl(GuardedControl(control, life), self.retries),
             region=self.region,
-            blocks_public_access=False,
+            blocks_public_access=self.blocks_public_access,
         )
 
     def means(self) -> Means:
@@ -422,7 +433,12 @@ class World:
 
     async def actions(self, ledger: Ledger) -> list[str]:
         """The audit trail's actions."""
-        return [json.loads(record.body)["action"] async for record in ledger.audit_records("main")]
+        return [record["action"] for record in await self.records(ledger)]
+
+    async def records(self, ledger: Ledger, action: str | None = None) -> list[dict[str, Any]]:
+        """The audit trail's records, or those of an action."""
+        bodies = [json.loads(record.body) async for record in ledger.audit_records("main")]
+        return [body for body in bodies if action in (None, body["action"])]
 
 
 def _chains(shelf: Shelf, bucket: str, prefix: str) -> dict[str, list[Data | None]]:

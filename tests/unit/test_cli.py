@@ -136,7 +136,7 @@ class ServiceDouble(ModuleType):
         self.served = 0
 
     @asynccontextmanager
-    async def open_ledger(self, settings: Settings) -> AsyncIterator[LedgerDouble]:
+    async def open_ledger(self, settings: Settings, *, make: bool = False) -> AsyncIterator[LedgerDouble]:
         assert settings.ledger.url == "sqlite:///nowhere/ledger.db"
         yield self.ledger
 

@@ -140,6 +140,15 @@ def test_the_environment_overrides_the_file(file: Path) -> None:
     assert settings.telemetry.log_level == "debug"
 
 
+@pytest.mark.parametrize("kind", ["migrate", "rotate", "revoke", "reinstate", "verify"])
+def test_an_intake_may_be_let_ask_for_every_kind_of_the_contract(file: Path, kind: str) -> None:
+    assert loaded(file, f"[intake.sqs]\nkinds = ['{kind}']").intake.sqs.kinds == (kind,)
+
+
+def test_an_intake_may_ask_for_all_but_reinstating_unless_it_is_told_otherwise(file: Path) -> None:
+    assert loaded(file, "").intake.sqs.kinds == ("migrate", "rotate", "verify", "revoke")
+
+
 def test_variables_of_the_command_are_not_settings() -> None:
     environ = {
         "REKEYD_CONFIG": "x",
@@ -227,7 +236,7 @@ def test_plain_http_is_for_loopback(file: Path, host: str) -> None:
         ("stores.s3.endpoint_url = 'minio:9000'", "stores.s3.endpoint_url", "https://"),
         ("custody.aws.endpoint_url = 'http://kms'", "custody.aws.endpoint_url", "in the clear"),
         ("intake.sqs.queue_url = 'https://sqs.example'", "intake.sqs.queue_url", "name included"),
-        ("intake.sqs.kinds = ['rotate']", "intake.sqs.kinds.0", "'migrate'"),
+        ("intake.sqs.kinds = ['teleport']", "intake.sqs.kinds.0", "'migrate'"),
         ("intake.sqs.kinds = []", "intake.sqs.kinds", "at least one"),
         ("intake.sqs.wait_seconds = 21", "intake.sqs.wait_seconds", "20"),
         ("telemetry.listen = '9464'", "telemetry.listen", "HOST:PORT"),

@@ -1,4 +1,7 @@
-"""What the commands ask of the ledger. Each question opens the configured ledger, asks, and closes it."""
+"""What the commands ask of the ledger. Each question opens the configured ledger, asks, and closes it.
+
+A ledger that isn't there is an error, and stays away: but for `submit`, which begins one.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ _UNWATCHED_STATES: frozenset[JobState] = frozenset({"held", "completed", "failed
 
 
 async def submit(settings: Settings, raw: bytes, principal: str) -> Admission:
-    """Admit a job message as every other intake does."""
-    async with service.open_ledger(settings) as ledger:
+    """Admit a job message as every other intake does; a ledger that isn't there yet is made."""
+    async with service.open_ledger(settings, make=True) as ledger:
         return await service.admission(settings, ledger).offer(raw, principal)
 
 

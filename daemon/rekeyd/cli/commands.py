@@ -283,7 +283,8 @@ def demo_command(
         from rekeyd import demo, service
 
         instruments = demo.Instruments(
-            open_ledger=lambda path, environ: service.open_ledger(load_settings(path, environ)),
+            # Its daemon may be amid making it: then both do.
+            open_ledger=lambda path, environ: service.open_ledger(load_settings(path, environ), make=True),
             job_bar=job_bar,
             job_view=job_view,
         )

@@ -55,6 +55,9 @@ class StoreError(RekeydError):
     """Raised for a repeated call: an earlier sending of it may have taken effect. Read before deciding."""
     retry_after_seconds: float | None = None
     """How long the store asks to wait, where it says so."""
+    store: str | None = None
+    """The name of the store whose answer it is, once that is noted. What comes out of a write to one store may be
+    the error of the read from another that feeds it."""
 
     def __init__(self, operation: str, detail: str, *, code: str = "", request_id: str = "") -> None:
         words = [operation, code, detail, f"(request {request_id})" if request_id else ""]

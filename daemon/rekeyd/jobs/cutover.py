@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from functools import partial
 
 import structlog
 
+from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.tenant import PlacementRecord, dedicate, end_pause, pause
 from rekeyd.jobs.endings import Held
@@ -33,10 +35,14 @@ async def cut_over(run: JobRun) -> PlacementRecord | Held | None:
         log.warning("pause_given_up", job=run.job.id, tenant=run.job.tenant, error=str(error))
         return None
     finally:
-        record, _ = await ledger.placement(run.job.tenant)
+        record, now = await ledger.placement(run.job.tenant)
+        waiting_seconds = 0.0
         if record is not None and record.phase == "paused":
             await ledger.change_placement(run.claim, end_pause)
-        run.tools.metrics.observe_pause(loop.time() - began_at)
+        elif record is not None and record.writes_from is not None:
+            # Dedicated: writers wait until no reader looks at the source any more.
+            waiting_seconds = max(record.writes_from - now, 0.0)
+        run.tools.metrics.observe_pause(loop.time() - began_at + waiting_seconds)
 
 
 def _pause_anew(record: PlacementRecord, now: float, seconds: float) -> PlacementRecord:
@@ -72,5 +78,15 @@ async def _abort_unfinished_uploads(run: JobRun) -> None:
     """Uploads that a dead daemon, or an abort that failed, left in the target: until the switch all are ours."""
     target = run.job.target
     objects = run.tools.target_of(run.job).objects
-    for upload in await objects.list_uploads(target.bucket, target.prefix):
+    uploads = await objects.list_uploads(target.bucket, target.prefix)
+    if not uploads:
+        return
+    named = canonical_json([[upload.key, upload.upload_id] for upload in uploads])
+    details = {
+        "bucket": target.bucket,
+        "uploads": len(uploads),
+        "sha256": hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest(),
+    }
+    await run.tools.ledger.record_action(run.claim, "uploads.abort_intended", details)
+    for upload in uploads:
         await objects.abort_upload(upload, claim=run.kept)

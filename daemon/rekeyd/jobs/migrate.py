@@ -15,7 +15,7 @@ from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.preflight import Ready, preflight
 from rekeyd.jobs.provision import canary_reads, provision
 from rekeyd.jobs.run import JobRun, first_of
-from rekeyd.jobs.watch import watch_key
+from rekeyd.jobs.watch import check_key, watch_key
 
 log = structlog.get_logger()
 
@@ -27,7 +27,11 @@ _REMAINING_SHOWN_MAX = 3
 
 async def migrate(run: JobRun) -> Ending:
     """Move the job's tenant; give how this attempt ends."""
-    record, _ = await run.tools.ledger.placement(run.job.tenant)
+    record, now = await run.tools.ledger.placement(run.job.tenant)
+    if record is not None and run.job.phase == "grace":
+        left_seconds = _grace_left_seconds(run, record, now)
+        if left_seconds > run.tools.timings.lease_seconds:
+            return await _look_while_waiting(run, left_seconds)
     begun = await run.tools.ledger.current_pass(run.claim) is not None
     await run.tools.ledger.enter_phase(run.claim, "preflight")
     dedicated = record is not None and record.phase == "dedicated"
@@ -56,7 +60,7 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
 
 async def _provision(run: JobRun, ready: Ready) -> Held | None:
     await run.tools.ledger.enter_phase(run.claim, "provision")
-    provisioned = await provision(run.tools, run.job, ready, run.kept)
+    provisioned = await provision(run, ready)
     if isinstance(provisioned, Held):
         return provisioned
     await run.tools.ledger.set_key_state(run.claim, "active")
@@ -86,17 +90,32 @@ async def _catch_up(run: JobRun) -> PlacementRecord | Held:
 
 
 async def _grace(run: JobRun, record: PlacementRecord) -> Waiting | None:
-    """How long the source is still to be kept, counted from when the switch took effect for everybody."""
-    assert record.writes_from is not None, "dedicated without a time"
+    """Keep the source for as long as it is to be kept: a long time without a claim, due whenever its key is."""
     await run.tools.ledger.enter_phase(run.claim, "grace")
-    over_at = record.writes_from + run.job.grace_seconds
-    left_seconds = over_at - await run.tools.ledger.now()
-    if left_seconds <= 0:
-        return None
-    if left_seconds <= run.tools.timings.lease_seconds:
-        await asyncio.sleep(left_seconds)
-        return None
-    return Waiting(left_seconds)
+    left_seconds = _grace_left_seconds(run, record, await run.tools.ledger.now())
+    if left_seconds > run.tools.timings.lease_seconds:
+        return _waiting(run, left_seconds)
+    await asyncio.sleep(max(left_seconds, 0.0))
+    return None
+
+
+def _grace_left_seconds(run: JobRun, record: PlacementRecord, now: float) -> float:
+    """How long the source is still to be kept, counted from when the switch took effect for everybody."""
+    assert record.writes_from is not None, "in its grace without a switch"
+    return record.writes_from + run.job.grace_seconds - now
+
+
+def _waiting(run: JobRun, left_seconds: float) -> Waiting:
+    return Waiting(min(left_seconds, run.tools.timings.held_recheck_seconds))
+
+
+async def _look_while_waiting(run: JobRun, left_seconds: float) -> Waiting | Held:
+    """Look at nothing but the key: a tenant that switches it off wants to see its job held, not only in a week."""
+    held = await check_key(run.tools, run.job, None)
+    if held is not None:
+        return held
+    await run.tools.ledger.begin_job(run.claim)
+    return _waiting(run, left_seconds)
 
 
 async def _retire(run: JobRun) -> Ending:

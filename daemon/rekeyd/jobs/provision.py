@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rekeyd.domain.errors import InterruptedTransferError, StoreRefusedError
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, ObjectVersion
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.preflight import TENANT_TAG, Ready
+from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.tools import Store, Tools
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import BucketDescription, IfAbsent, IfMatches, LiveClaim, ObjectStore, UnderKey
@@ -31,20 +32,48 @@ class Provisioned:
     """It was seen to refuse a write whose checksum is wrong."""
 
 
-async def provision(tools: Tools, job: Job, ready: Ready, claim: LiveClaim) -> Provisioned | Held:
+async def provision(run: JobRun, ready: Ready) -> Provisioned | Held:
     """Make the bucket, or complete one that was begun; read back every setting; prove the key with an object.
 
-    Repeating it changes nothing more.
+    Repeating it changes nothing more. What is to be set, and how it was read back, is on record.
     """
-    store = tools.target_of(job)
+    job, claim = run.job, run.kept
+    store = run.tools.target_of(job)
+    await _record_intent(run, ready)
     await _configure(store, job, ready, claim)
     bucket = await store.buckets.describe(job.target.bucket)
+    await _record_provisioned(run, ready.bucket, bucket)
     drift = "there is no bucket" if bucket is None else _drift(store, job, ready, bucket)
     if drift:
         return Held("drift", f"{job.target.bucket}: {drift}")
     return await _prove_key(store, job, claim) or Provisioned(
         await _refuses_wrong_checksum(store, job, claim)
     )
+
+
+async def _record_intent(run: JobRun, ready: Ready) -> None:
+    details = {
+        "bucket": run.job.target.bucket,
+        "region": ready.region,
+        "exists": ready.bucket is not None,
+        "key": run.job.message.key.arn,
+        "objects": [CANARY_KEY, PROBE_KEY],
+    }
+    await run.tools.ledger.record_action(run.claim, "bucket.provision_intended", details)
+
+
+async def _record_provisioned(
+    run: JobRun, before: BucketDescription | None, after: BucketDescription | None
+) -> None:
+    """How the bucket was read back, whatever it should be, and what of it is other than it was before."""
+    former = {} if before is None else asdict(before)
+    found = {} if after is None else asdict(after)
+    details = {
+        "bucket": run.job.target.bucket,
+        "found": found,
+        "changed": sorted(name for name in found if name not in former or former[name] != found[name]),
+    }
+    await run.tools.ledger.record_action(run.claim, "bucket.provisioned", details)
 
 
 async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar, assert_never
+from typing import Never, TypeVar, assert_never
 
 import structlog
 
@@ -36,6 +37,9 @@ C = TypeVar("C", JobClaim, SegmentClaim)
 _RETRY_SECONDS_BASE = 2.0
 """After an unforeseen error a job is due again in so long, twice as long after each further one."""
 
+_PAST_DEADLINE_MAX = 1000
+"""So many jobs are remembered as past their deadline; an older one may be remarked on once more."""
+
 _ENDING_SECONDS_MAX = 5.0
 """How long the objects of a job that ends early may take to give up what they began."""
 
@@ -53,6 +57,7 @@ class Worker:
         self._runs: dict[str, JobRun] = {}
         self._segment_tasks: dict[asyncio.Task[None], str] = {}
         self._claiming_segments = asyncio.Lock()
+        self._past_deadline: deque[str] = deque(maxlen=_PAST_DEADLINE_MAX)
 
     def stop(self) -> None:
         """Claim nothing more; let the objects in flight end."""
@@ -134,9 +139,8 @@ class Worker:
         run = JobRun(claim, kept, self._tools)
         self._runs[job.id] = run
         structlog.contextvars.bind_contextvars(**_log_context(job))
-        log.info("job_claimed", state=job.state, phase=job.phase)
+        _log_of(job)("job_claimed", state=job.state, phase=job.phase)
         try:
-            await self._remark_deadline(job)
             ending = await self._ending(run)
             if isinstance(ending, Waiting):
                 await self._write_down(run, ending)
@@ -151,6 +155,7 @@ class Worker:
             self._tools.metrics.count_lost_claim()
             log.warning("job_claim_lost", error=str(error))
             await self._end_segments(job.id)
+            await self._observe_cancelled(job)
         except LedgerError as error:
             log.warning("ledger_not_reached", error=str(error))
             await self._end_segments(job.id)
@@ -159,15 +164,23 @@ class Worker:
             if self._runs.get(job.id) is run:  # and not a later attempt, after this one's claim was lost
                 del self._runs[job.id]
 
-    async def _remark_deadline(self, job: Job) -> None:
+    async def _watch_deadline(self, job: Job) -> Never:
+        """Remark, once, that the job is past its deadline: when it passes, or at the next claim. Nothing ends by it."""
         deadline = job.message.deadline
-        if deadline is not None and await self._tools.ledger.now() > deadline.timestamp():
+        if deadline is not None and job.id not in self._past_deadline:
+            left_seconds = deadline.timestamp() - await self._tools.ledger.now()
+            await asyncio.sleep(max(left_seconds, 0.0))
+            self._past_deadline.append(job.id)
             log.warning("job_past_deadline", deadline=deadline.isoformat())
+        never: asyncio.Future[Never] = asyncio.get_running_loop().create_future()
+        await never
 
     async def _ending(self, run: JobRun) -> Ending:
         """How the story ends, also where it ends in an error that is somebody's to mend."""
         try:
-            return await first_of(migrate(run), run.kept.keep(), self._stopped())
+            return await first_of(
+                migrate(run), run.kept.keep(), self._stopped(), self._watch_deadline(run.job)
+            )
         except (ClaimLostError, LedgerError):
             raise
         except (AccessDeniedError, KeyUnusableError, CustodyError) as error:
@@ -213,7 +226,8 @@ class Worker:
 
     async def _write_down(self, run: JobRun, ending: Ending) -> None:
         ledger, claim = self._tools.ledger, run.claim
-        log.info("job_attempt_ended", ending=type(ending).__name__, detail=str(ending))
+        say = _log_of(run.job) if isinstance(ending, Waiting) else log.info
+        say("job_attempt_ended", ending=type(ending).__name__, detail=str(ending))
         match ending:
             case Completed(remark):
                 await ledger.finish_job(claim, "completed", remark)
@@ -234,6 +248,14 @@ class Worker:
         if job.started_at is not None and job.finished_at is not None:
             seconds = job.finished_at - job.started_at
             self._tools.metrics.observe_job(job.message.kind, job.state, seconds)
+
+    async def _observe_cancelled(self, job: Job) -> None:
+        """One that was cancelled while it was worked on here. Whoever cancels has no metrics."""
+        try:
+            if (await self._tools.ledger.job(job.id)).state == "cancelled":
+                await self._observe(job)
+        except LedgerError as error:
+            log.warning("ledger_not_reached", error=str(error))
 
     async def _end_segments(self, job_id: str) -> None:
         """End this process's work on a job's segments; what can be aborted in time is."""
@@ -293,12 +315,24 @@ class Worker:
             log.info("segment_not_released", error=str(error))
 
 
+def _log_of(job: Job) -> Callable[..., object]:
+    """A job that waits out its grace is claimed again and again to look at its key: that is no news."""
+    looked_at = job.state == "running" and job.phase == "grace"
+    say: Callable[..., object] = log.debug if looked_at else log.info
+    return say
+
+
 def _log_context(job: Job) -> dict[str, str]:
-    """What stands in each log record about a job; the caller's trace where it gave one."""
-    about = {"job": job.id, "tenant": job.tenant}
-    if job.message.traceparent is not None:
-        about["traceparent"] = job.message.traceparent
-    return about
+    """What stands in each log record about a job; the caller's trace and who asked for it, where it says so."""
+    message = job.message
+    said = {
+        "traceparent": message.traceparent,
+        "tracestate": message.tracestate,
+        "requested_by": message.requested_by,
+    }
+    return {"job": job.id, "tenant": job.tenant} | {
+        name: value for name, value in said.items() if value is not None
+    }
 
 
 async def _logged(work: Callable[[], Awaitable[None]]) -> None:

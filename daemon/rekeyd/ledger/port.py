@@ -158,6 +158,7 @@ class LedgerSummary:
     held: Mapping[HeldReason, int]
     keys: Mapping[KeyState, int]
     oldest_queued_at: float | None
+    """Since when the queued job waits that could have been claimed the longest; None where none could be."""
 
 
 class JobLedger(Protocol):
@@ -370,8 +371,20 @@ class ObjectLedger(Protocol):
         """How far the move is."""
 
 
+StoreAction = Literal[
+    "bucket.provision_intended",  # the dedicated bucket is about to be made what it must be
+    "bucket.provisioned",  # how it was read back
+    "uploads.abort_intended",  # unfinished uploads in the target are about to be given up
+]
+
+
 class AuditLedger(Protocol):
-    """The audit trail."""
+    """The audit trail. Most of its records are made by the methods above."""
+
+    async def record_action(
+        self, claim: JobClaim, action: StoreAction, details: Mapping[str, object]
+    ) -> None:
+        """Append what the claim's holder is about to do to a store, or has done. `details` are JSON values."""
 
     async def chains(self) -> Sequence[str]:
         """The names of all chains."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar, cast
@@ -14,11 +14,10 @@ from aiobotocore.session import AioSession, get_session
 
 from rekeyd.custody.aws_kms import AwsKms, KmsAccess
 from rekeyd.domain.errors import RekeydError
-from rekeyd.intake.port import CountMessage
+from rekeyd.intake.port import CountMessage, Desk
 from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.ledger.port import Ledger
-from rekeyd.service.ledger import admission
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
 from rekeyd.stores.guarded.operation import READ
@@ -39,12 +38,11 @@ class MissingCredentialsError(RekeydError):
     """The provider's own chain of credentials gives none."""
 
 
-def sqs_intake(settings: Settings, ledger: Ledger, count: CountMessage) -> SqsIntake | None:
-    """The SQS intake of the settings; None where it is off."""
+def sqs_intake(settings: Settings, desk: Desk, count: CountMessage) -> SqsIntake | None:
+    """The SQS intake of the settings, handing in at the desk; None where it is off."""
     sqs, limits = settings.intake.sqs, settings.limits
     if not sqs.queue_url:
         return None
-    desk = admission(settings, ledger, sqs.kinds)
     queue = SqsQueue(
         url=sqs.queue_url,
         region=sqs.signing_region,
@@ -65,13 +63,8 @@ def sqs_intake(settings: Settings, ledger: Ledger, count: CountMessage) -> SqsIn
 @asynccontextmanager
 async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> AsyncIterator[Tools]:
     """Everything that the stories work with. Raises MissingCredentialsError."""
-    limits, session = settings.limits, get_session()
-    async with AsyncExitStack() as opened:
-        stores = {
-            name: await opened.enter_async_context(_open_store(name, store, limits, session, metrics))
-            for name, store in settings.stores.items()
-        }
-        custody = await opened.enter_async_context(open_custody(settings, session))
+    limits = settings.limits
+    async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
         yield Tools(
             ledger=ledger,
             stores=stores,
@@ -85,11 +78,24 @@ async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> As
         )
 
 
-def open_custody(settings: Settings, session: AioSession) -> AwsKms:
+@asynccontextmanager
+async def open_stores(settings: Settings, metrics: Metrics) -> AsyncIterator[Mapping[str, Store]]:
+    """Every store of the settings, by its name. Raises MissingCredentialsError."""
+    session = get_session()
+    async with AsyncExitStack() as opened:
+        yield {
+            name: await opened.enter_async_context(
+                _open_store(name, store, settings.limits, session, metrics)
+            )
+            for name, store in settings.stores.items()
+        }
+
+
+def open_custody(settings: Settings) -> AwsKms:
     """AWS KMS as the settings say, to be entered as a context."""
     aws, limits = settings.custody.aws, settings.limits
     return AwsKms(
-        session,
+        get_session(),
         KmsAccess(
             region=aws.region,
             endpoint_url=aws.endpoint_url,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NoReturn
 
 from rekeyd import __version__
+from rekeyd.custody.port import Custody
 from rekeyd.domain.errors import (
     AccessDeniedError,
     CustodyError,
@@ -18,11 +19,10 @@ from rekeyd.domain.key import KmsKey
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import LocationPattern
 from rekeyd.intake.port import Intake, IntakeError
-from rekeyd.jobs.tools import Tools
-from rekeyd.ledger.port import Ledger
-from rekeyd.service.adapters import MissingCredentialsError, open_tools, sqs_intake
+from rekeyd.jobs.tools import Store
+from rekeyd.service.adapters import MissingCredentialsError, open_custody, open_stores, sqs_intake
 from rekeyd.service.findings import CheckFinding
-from rekeyd.service.ledger import open_ledger
+from rekeyd.service.ledger import look_at_ledger
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics
 
@@ -31,33 +31,37 @@ _NOBODY = "rekeyd-check"
 
 
 async def check(settings: Settings) -> Sequence[CheckFinding]:
-    """Look at ledger, credentials, stores, key service and intakes, one by one; write nothing but a new ledger file.
+    """Look at ledger, credentials, stores, key service and intakes, one by one; write nothing, not even a ledger.
 
     Raises SettingsError where the patterns are empty.
     """
     source_pattern, target_pattern = settings.require_patterns()
     metrics = Metrics(__version__)
-    findings: list[CheckFinding] = []
-    async with AsyncExitStack() as opened:
-        try:
-            ledger = await opened.enter_async_context(open_ledger(settings))
-            findings.append(CheckFinding("ledger", ok=True, detail=settings.ledger.url))
-        except LedgerError as error:
-            advice = "its directory must exist and be writable for this user"
-            return [CheckFinding("ledger", ok=False, detail=str(error), advice=advice, reachable=False)]
-        try:
-            tools = await opened.enter_async_context(open_tools(settings, ledger, metrics))
-        except MissingCredentialsError as error:
-            advice = "set AWS_PROFILE, AWS_ACCESS_KEY_ID and its secret, or run where there is an identity"
-            return [*findings, CheckFinding("credentials", ok=False, detail=str(error), advice=advice)]
-        findings.append(CheckFinding("credentials", ok=True, detail="found"))
-        findings += await asyncio.gather(
-            _bucket_finding(tools, source_pattern, "source", must_exist="{" not in _bucket(source_pattern)),
-            _bucket_finding(tools, target_pattern, "target", must_exist=False),
-            _custody_finding(settings, tools),
+    findings = [await _ledger_finding(settings)]
+    try:
+        async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
+            findings.append(CheckFinding("credentials", ok=True, detail="found"))
+            source_exists = "{" not in _bucket(source_pattern)
+            findings += await asyncio.gather(
+                _bucket_finding(stores, source_pattern, "source", must_exist=source_exists),
+                _bucket_finding(stores, target_pattern, "target", must_exist=False),
+                _custody_finding(settings, custody),
+                _intake_finding(sqs_intake(settings, _ClosedDesk(), metrics.count_message)),
+            )
+    except MissingCredentialsError as error:
+        advice = "set AWS_PROFILE, AWS_ACCESS_KEY_ID and its secret, or run where there is an identity"
+        findings.append(
+            CheckFinding("credentials", ok=False, detail=str(error), advice=advice, reachable=False)
         )
-        findings += await _intake_findings(settings, ledger, metrics)
     return findings
+
+
+async def _ledger_finding(settings: Settings) -> CheckFinding:
+    try:
+        return CheckFinding("ledger", ok=True, detail=await look_at_ledger(settings))
+    except LedgerError as error:
+        advice = "is ledger.url right? Its folder, and what is in it, must be this user's to write to"
+        return CheckFinding("ledger", ok=False, detail=str(error), advice=advice, reachable=False)
 
 
 def _bucket(pattern: LocationPattern) -> str:
@@ -65,19 +69,19 @@ def _bucket(pattern: LocationPattern) -> str:
 
 
 async def _bucket_finding(
-    tools: Tools, pattern: LocationPattern, name: str, *, must_exist: bool
+    stores: Mapping[str, Store], pattern: LocationPattern, name: str, *, must_exist: bool
 ) -> CheckFinding:
     location = pattern.locate(_NOBODY, name)
     store = f"store {location.store} ({name})"
 
     async def look() -> CheckFinding:
-        bucket = await tools.stores[location.store].buckets.describe(location.bucket)
+        bucket = await stores[location.store].buckets.describe(location.bucket)
         if bucket is None and must_exist:
             return CheckFinding(
                 store, ok=False, detail=f"there is no bucket {location.bucket}", advice=f"see {pattern.text}"
             )
         if must_exist:
-            await tools.stores[location.store].objects.list_page(location.bucket, location.prefix, limit=1)
+            await stores[location.store].objects.list_page(location.bucket, location.prefix, limit=1)
         return CheckFinding(store, ok=True, detail="answers")
 
     return await _store_asked(store, location, look)
@@ -96,7 +100,7 @@ async def _store_asked(
         return CheckFinding(store, ok=False, detail=str(error), advice=advice, reachable=not error.repeatable)
 
 
-async def _custody_finding(settings: Settings, tools: Tools) -> CheckFinding:
+async def _custody_finding(settings: Settings, custody: Custody) -> CheckFinding:
     """Ask for a key that doesn't exist: that the service says so is all that is wanted."""
     region = settings.custody.aws.region
     account = f"arn:aws:kms:{region}:000000000000"
@@ -106,7 +110,7 @@ async def _custody_finding(settings: Settings, tools: Tools) -> CheckFinding:
         alias=f"{account}:alias/{_NOBODY}",
     )
     try:
-        await tools.custody.describe(nobody)
+        await custody.describe(nobody)
     except KeyForbiddenError:
         pass  # AWS says so of keys in other accounts, existing or not
     except CustodyError as error:
@@ -115,14 +119,19 @@ async def _custody_finding(settings: Settings, tools: Tools) -> CheckFinding:
     return CheckFinding("custody aws", ok=True, detail="answers")
 
 
-async def _intake_findings(settings: Settings, ledger: Ledger, metrics: Metrics) -> list[CheckFinding]:
-    sqs = sqs_intake(settings, ledger, metrics.count_message)
-    if sqs is None:
-        return [CheckFinding("intake sqs", ok=True, detail="off")]
-    return [await _intake_finding(sqs)]
+class _ClosedDesk:
+    """Nothing is handed in here: who only looks at an intake takes no message from it."""
+
+    async def offer(self, raw: bytes, principal: str) -> NoReturn:
+        raise LedgerError(f"{principal} can't hand in {len(raw)} bytes: the ledger isn't open")
+
+    async def check(self) -> NoReturn:
+        raise LedgerError("the ledger isn't open")
 
 
-async def _intake_finding(intake: Intake) -> CheckFinding:
+async def _intake_finding(intake: Intake | None) -> CheckFinding:
+    if intake is None:
+        return CheckFinding("intake sqs", ok=True, detail="off")
     name = f"intake {intake.name}"
     try:
         faults = await intake.check()

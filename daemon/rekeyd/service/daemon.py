@@ -14,12 +14,12 @@ from typing import Never
 import structlog
 
 from rekeyd import __version__
-from rekeyd.domain.errors import LedgerError
+from rekeyd.domain.errors import LedgerError, RekeydError
 from rekeyd.intake.port import Intake
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
 from rekeyd.service.adapters import MissingCredentialsError, open_tools, sqs_intake
-from rekeyd.service.ledger import open_ledger
+from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics, ReadinessCheck, TelemetryEndpoint, set_up_logging
 
@@ -31,21 +31,22 @@ LEDGER_SHOWN_SECONDS = 5.0
 _GIVING_UP_SECONDS_MAX = 10.0
 """How long what was cancelled may take to give up what it began."""
 
-_FAILED, _UNREACHABLE = 1, 3
+_FAILED, _UNUSABLE, _UNREACHABLE = 1, 2, 3
 
 
 async def serve(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT; gives the exit status.
 
     The first signal stops claiming and lets what is in flight end, for `limits.drain_seconds_max` at the most: 0. A
-    second one stops at once: 1. A ledger that can't be opened, or credentials that aren't there: 3.
+    second one stops at once: 1. A `telemetry.listen` that can't be had here: 2. A ledger that can't be opened, or
+    credentials that aren't there: 3.
     """
     set_up_logging(settings.telemetry.log_format, settings.telemetry.log_level, sys.stderr)
     metrics = Metrics(__version__)
     try:
         async with AsyncExitStack() as opened:
             ledger = await opened.enter_async_context(
-                open_ledger(settings, metrics.observe_commit, metrics.count_audit_records)
+                open_ledger(settings, metrics.observe_commit, metrics.count_audit_records, make=True)
             )
             tools = await opened.enter_async_context(open_tools(settings, ledger, metrics))
             worker = Worker(
@@ -54,15 +55,20 @@ async def serve(settings: Settings) -> int:
                 jobs_max=settings.limits.jobs_max,
                 segments_max=settings.limits.segments_in_flight_max,
             )
-            sqs = sqs_intake(settings, ledger, metrics.count_message)
+            desk = admission(settings, ledger, settings.intake.sqs.kinds)
+            sqs = sqs_intake(settings, desk, metrics.count_message)
             daemon = _Daemon(settings, ledger, metrics, worker, [] if sqs is None else [sqs])
             return await daemon.run()
     except (LedgerError, MissingCredentialsError) as error:
         log.error("not_started", error=str(error))  # noqa: TRY400 - the text says it all
         return _UNREACHABLE
-    except OSError as error:
-        log.error("not_started", error=str(error), address=settings.telemetry.listen)  # noqa: TRY400 - as above
-        return _UNREACHABLE
+    except _AddressError as error:
+        log.error("not_started", error=str(error), setting="telemetry.listen")  # noqa: TRY400 - as above
+        return _UNUSABLE
+
+
+class _AddressError(RekeydError):
+    """An address of the settings isn't to be had on this machine, or somebody else has it."""
 
 
 class _Daemon:
@@ -90,7 +96,7 @@ class _Daemon:
         endpoint = TelemetryEndpoint(
             self._metrics.registry, self._readiness(), host=telemetry.host, port=telemetry.port
         )
-        async with endpoint, self._signals():
+        async with _listening(endpoint), self._signals():
             host, port = endpoint.address
             log.info("started", version=__version__, telemetry=f"{host}:{port}")
             async with self._following():
@@ -132,15 +138,18 @@ class _Daemon:
             {work, second}, timeout=_GIVING_UP_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED
         )
         second.cancel()
+        status = _FAILED if self._second_signal.is_set() else 0
         if not work.done():
-            self._leave()
-        return _FAILED if self._second_signal.is_set() else 0
+            self._leave(status)
+        if not work.cancelled():
+            work.result()
+        return status
 
-    def _leave(self) -> Never:
+    def _leave(self, status: int) -> Never:
         """End the process as it is: whatever is under way is as if it had been killed, and that costs nothing."""
-        log.warning("left_at_once")
+        log.warning("left_at_once", status=status)
         sys.stderr.flush()
-        os._exit(_FAILED)
+        os._exit(status)
 
     @asynccontextmanager
     async def _signals(self) -> AsyncIterator[None]:
@@ -185,3 +194,14 @@ class _Daemon:
             return "draining" if self._first_signal.is_set() else None
 
         return {"ledger": ledger, "intakes": intakes, "working": working}
+
+
+@asynccontextmanager
+async def _listening(endpoint: TelemetryEndpoint) -> AsyncIterator[None]:
+    """Within it the endpoint listens. Raises _AddressError where it can't."""
+    async with AsyncExitStack() as opened:
+        try:
+            await opened.enter_async_context(endpoint)
+        except OSError as error:
+            raise _AddressError(str(error)) from error
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,7 @@ from rekeyd.intake.admission import KNOWN_KINDS, AdmissionDesk
 from rekeyd.ledger.port import Ledger
 from rekeyd.ledger.sql import RecordCounter, SqlLedger
 from rekeyd.ledger.sql.commits import CommitObserver
+from rekeyd.ledger.sql.engine import check_makeable, is_there, sqlite_path
 from rekeyd.settings import Settings
 
 
@@ -17,15 +19,31 @@ async def open_ledger(
     settings: Settings,
     observe_commit: CommitObserver | None = None,
     count_records: RecordCounter | None = None,
+    *,
+    make: bool = False,
 ) -> AsyncIterator[Ledger]:
-    """The ledger of the settings, for as long as the context lasts. Raises LedgerError."""
+    """The ledger of the settings, for as long as the context lasts. Raises LedgerError.
+
+    Only with `make` is one made that isn't there: whoever only asks has mistyped `ledger.url`.
+    """
     ledger = await SqlLedger.open(
-        settings.ledger.url, observe_commit=observe_commit, count_records=count_records
+        settings.ledger.url, make=make, observe_commit=observe_commit, count_records=count_records
     )
     try:
         yield ledger
     finally:
         await ledger.close()
+
+
+async def look_at_ledger(settings: Settings) -> str:
+    """How the ledger of the settings stands; makes none. Raises LedgerError where serving with it would fail."""
+    path, url = sqlite_path(settings.ledger.url), settings.ledger.url
+    if await asyncio.to_thread(is_there, path):
+        async with open_ledger(settings) as ledger:
+            await ledger.check()
+        return url
+    await asyncio.to_thread(check_makeable, path)
+    return f"{url} isn't there yet: `rekeyd serve` makes it, and `rekeyd submit`"
 
 
 def admission(settings: Settings, ledger: Ledger, kinds: Collection[str] = KNOWN_KINDS) -> AdmissionDesk:

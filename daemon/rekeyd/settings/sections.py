@@ -30,6 +30,8 @@ def _at_least_one(kinds: tuple[T, ...]) -> tuple[T, ...]:
     return kinds
 
 
+JobKind = Literal["migrate", "rotate", "revoke", "reinstate", "verify"]
+"""Every kind that a job message may have, whatever this release does."""
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,}(-[a-z0-9]+)+$")]
 EndpointUrl = Annotated[str, AfterValidator(endpoint_address)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -107,10 +109,13 @@ class SqsIntakeSettings(Section):
     """For an emulator or a VPC endpoint. Empty: AWS. Plain http on loopback only."""
     region: Region | Literal[""] = ""
     """The queue's region. Empty: the one in `queue_url`, or else us-east-1."""
-    kinds: Annotated[tuple[Literal["migrate"], ...], Field(strict=False), AfterValidator(_at_least_one)] = (
+    kinds: Annotated[tuple[JobKind, ...], Field(strict=False), AfterValidator(_at_least_one)] = (
         "migrate",
+        "rotate",
+        "verify",
+        "revoke",
     )
-    """What messages may ask for. Others are refused. This release knows `migrate`."""
+    """What messages may ask for; others are refused. This release does `migrate`, and refuses the rest as well."""
     wait_seconds: Annotated[int, Field(ge=0, le=20)] = 20
     """How long one receive waits for a message: SQS allows 20."""
     visibility_seconds: Annotated[int, Field(ge=5, le=43_200)] = 60
@@ -215,7 +220,7 @@ class LimitsSettings(Section):
     drain_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 30
     """How long parts in flight may go on after SIGTERM."""
     held_recheck_seconds: Seconds = 30
-    """After how long a held job is looked at again."""
+    """After how long a held job is looked at again, and the key of one that waits out its grace."""
     key_check_seconds: Annotated[float, Field(gt=0, le=60)] = 5
     """How often the key of a running job is checked."""
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5

@@ -215,7 +215,7 @@ class _LedgerGauges(Collector):
         keys = GaugeMetricFamily(f"{NAMESPACE}_keys", "Customer keys.", labels=["state"])
         oldest = GaugeMetricFamily(
             f"{NAMESPACE}_job_oldest_queued_timestamp_seconds",
-            "When the job was admitted that waits longest; absent where none waits.",
+            "Since when the job waits that waits longest to be begun; absent where none waits.",
         )
         summary = self.summary
         if summary is not None:

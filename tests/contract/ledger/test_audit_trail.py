@@ -6,7 +6,10 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from rekeyd.domain.audit import GENESIS, first_broken
+from rekeyd.domain.errors import ClaimLostError
 from rekeyd.ledger.port import Ledger, ObjectOutcome
 from rekeyd.ledger.sql import SqlLedger
 from tests.contract.ledger.stories import (
@@ -105,6 +108,37 @@ async def test_a_whole_move_is_on_record(ledger: Ledger) -> None:
         "segment.finished",
         "job.completed",
     ]
+
+
+async def test_what_is_done_to_a_store_is_on_record_with_all_that_is_said_of_it(ledger: Ledger) -> None:
+    claim = await running(ledger)
+    details = {
+        "bucket": "byok-acme",
+        "changed": ["tags"],
+        "found": {"tags": {"a": "\N{SNOWMAN}"}, "lock": None},
+    }
+
+    await ledger.record_action(claim, "bucket.provisioned", details)
+
+    *_, body = await bodies(ledger)
+    assert {name: body[name] for name in ("action", "actor", "tenant", "job", *details)} == {
+        "action": "bucket.provisioned",
+        "actor": "daemon-1",
+        "tenant": "acme",
+        "job": "job-1",
+        **details,
+    }
+
+
+async def test_whoever_lost_the_claim_puts_nothing_on_record(ledger: Ledger) -> None:
+    claim = await running(ledger)
+    await ledger.cancel_job("job-1", "an operator")
+    before = await actions(ledger)
+
+    with pytest.raises(ClaimLostError):
+        await ledger.record_action(claim, "bucket.provisioned", {})
+
+    assert await actions(ledger) == before
 
 
 async def test_any_words_can_stand_in_a_record(ledger: Ledger) -> None:

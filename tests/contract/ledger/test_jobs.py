@@ -478,3 +478,20 @@ async def test_the_summary_counts(ledger: Ledger) -> None:
     assert summary.held == {"drift": 1}
     assert summary.keys == {"pending": 2, "active": 1}
     assert summary.oldest_queued_at == (await ledger.job("job-2")).created_at
+
+
+async def test_a_job_that_is_not_due_waits_for_nobody_and_afterwards_since_then(ledger: Ledger) -> None:
+    due_at = await ledger.now() + 1.0
+    await admit(ledger, "later", not_before=utc_timestamp(due_at))
+    await admit(ledger, "overdue", "other", not_before="2020-01-01T00:00:00Z")
+    admitted_at = (await ledger.job("overdue")).created_at
+
+    assert (await ledger.summary()).oldest_queued_at == admitted_at
+    await ledger.cancel_job("overdue", "an operator")
+    assert (await ledger.summary()).oldest_queued_at is None
+
+    async def due() -> bool:
+        return (await ledger.summary()).oldest_queued_at is not None
+
+    await until(due)
+    assert (await ledger.summary()).oldest_queued_at == pytest.approx(due_at, abs=0.002)

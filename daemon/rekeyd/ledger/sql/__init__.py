@@ -8,7 +8,7 @@ each on one state of the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Self, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -29,12 +29,24 @@ from rekeyd.ledger.port import (
     ObjectRow,
     PassState,
     SegmentClaim,
+    StoreAction,
 )
-from rekeyd.ledger.sql import admission, jobs, passes, placements, reading, retirement, segments, transaction
+from rekeyd.ledger.sql import (
+    actions,
+    admission,
+    jobs,
+    passes,
+    placements,
+    reading,
+    retirement,
+    segments,
+    transaction,
+)
 from rekeyd.ledger.sql.claims import check_job_claim
 from rekeyd.ledger.sql.commits import CommitObserver, GroupCommits
 from rekeyd.ledger.sql.engine import (
     check_revision,
+    check_there,
     make_private_file,
     migrate,
     reading_engine,
@@ -73,21 +85,23 @@ class SqlLedger:
         cls,
         url: str,
         *,
+        make: bool = True,
         chain: str = "main",
         observe_commit: CommitObserver | None = None,
         count_records: RecordCounter | None = None,
     ) -> Self:
-        """Open the ledger, which is made, and its schema brought up to date, where need be.
+        """Open the ledger. With `make` it is made, and its schema brought up to date, where need be.
 
+        Without, nothing is made or changed: a ledger that isn't there, or isn't up to date, is an error.
         `chain` is the audit chain that this process appends to; processes on one file may share it.
         Raises LedgerError where it can't be opened, or was made by a newer rekeyd.
         """
         path = sqlite_path(url)
-        await asyncio.to_thread(make_private_file, path)
+        await asyncio.to_thread(make_private_file if make else check_there, path)
         writing, reading = writing_engine(path), reading_engine(path)
         try:
             async with writing.begin() as connection:
-                await connection.run_sync(migrate)
+                await connection.run_sync(migrate if make else check_revision)
         except (SQLAlchemyError, LedgerError) as error:
             await writing.dispose()
             raise LedgerError(f"the ledger {path} can't be opened: {error}") from error
@@ -232,6 +246,11 @@ class SqlLedger:
         return await self._read(_counts, claim)
 
     # --- the audit trail ---
+
+    async def record_action(
+        self, claim: JobClaim, action: StoreAction, details: Mapping[str, object]
+    ) -> None:
+        await self._write(actions.record_action, claim, action, details)
 
     async def chains(self) -> Sequence[str]:
         return await self._read(transaction.chains)

@@ -40,6 +40,32 @@ def sqlite_path(url: str) -> Path:
     return Path("/" + path.lstrip("/"))
 
 
+def check_there(path: Path) -> None:
+    """Raises LedgerError, and makes nothing, where there is no such file."""
+    if not is_there(path):
+        raise LedgerError(f"there is no ledger {path}: `rekeyd serve` makes it, and `rekeyd submit`")
+
+
+def check_makeable(path: Path) -> None:
+    """Raises LedgerError, and makes nothing, where `make_private_file` would fail for want of a folder to write to."""
+    there = next((folder for folder in path.parents if is_there(folder)), Path("/"))
+    if not there.is_dir():
+        raise LedgerError(f"the ledger {path} can't be made: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise LedgerError(f"the ledger {path} can't be made: {there} is not this user's to write to")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder. Raises LedgerError where that can't be known."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} can't be looked for: {error}") from error
+    return True
+
+
 def make_private_file(path: Path) -> None:
     """Make the file, for its owner alone, in a folder for its owner alone; what is there already stays as it is.
 
@@ -142,4 +168,5 @@ def check_revision(db: Connection) -> None:
 
 
 def _foreign(found: str | None) -> str:
-    return f"the ledger's schema is {found or 'missing'}, this rekeyd knows {SCHEMA_REVISION}"
+    advice = "; `rekeyd serve` brings it up to date" if found in known_revisions() else ""
+    return f"the ledger's schema is {found or 'missing'}, this rekeyd knows {SCHEMA_REVISION}{advice}"

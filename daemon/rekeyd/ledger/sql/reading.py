@@ -13,7 +13,7 @@ from rekeyd.domain.job import Counts, HeldReason, Job, JobMessage, JobState
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import LedgerSummary
-from rekeyd.ledger.schema import UNFINISHED_JOB, jobs, keys, moves, tallies
+from rekeyd.ledger.schema import UNFINISHED_JOB, DatabaseTime, jobs, keys, moves, tallies
 
 JOBS_LISTED_MAX = 1000
 
@@ -74,8 +74,12 @@ def summarise(db: Connection) -> LedgerSummary:
         .group_by(jobs.c.held_reason)
     ).all()
     by_key_state = db.execute(sa.select(keys.c.state, sa.func.count()).group_by(keys.c.state)).all()
+    # A job that isn't to begin yet waits for nobody.
+    waits_since = sa.case((jobs.c.due_at > jobs.c.created_at, jobs.c.due_at), else_=jobs.c.created_at)
     oldest = db.execute(
-        sa.select(sa.func.min(jobs.c.created_at)).where(jobs.c.state == "queued")
+        sa.select(sa.func.min(waits_since)).where(
+            jobs.c.state == "queued", sa.text(UNFINISHED_JOB), jobs.c.due_at <= DatabaseTime()
+        )
     ).scalar_one()
     return LedgerSummary(
         jobs={(kind, state): count for kind, state, count in by_state},

@@ -45,7 +45,7 @@ class Guards:
         """Guards for the store of this name. `clock` never goes back; `jitter` gives values in [0, 1)."""
         return cls(
             Retries(retry, jitter=jitter, sleep=sleep),
-            Pace(pace, clock=clock),
+            Pace(store, pace, clock=clock),
             Metering(store, meter, clock=clock),
         )
 

@@ -14,6 +14,7 @@ from rekeyd.domain.errors import (
     KeyUnusableError,
     NotFoundError,
     PreconditionError,
+    StoreError,
     StoreRefusedError,
     ThrottledError,
     UnavailableError,
@@ -34,7 +35,7 @@ Outcome = Literal[
     "access_denied",
     "refused",
     "claim_lost",
-    "abandoned",  # a read that was left before its end, or any call that was cancelled
+    "abandoned",  # a read left before its end, a write whose content failed, any call that was cancelled
     "error",  # none of these: a broken invariant
 ]
 
@@ -67,7 +68,7 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 class Metering:
-    """Tells a meter of each attempt of one store's calls."""
+    """Tells a meter of each attempt of one store's calls, and notes on an error whose it is."""
 
     def __init__(self, store: str, meter: Meter, *, clock: Callable[[], float]) -> None:
         self._store = store
@@ -81,10 +82,18 @@ class Metering:
         try:
             return await call()
         except BaseException as error:
-            outcome = outcome_of(error)
+            outcome = self._own(error)
             raise
         finally:
             self._meter.observe(self._store, operation.name, outcome, self._clock() - begun)
+
+    def _own(self, error: BaseException) -> Outcome:
+        """The outcome of a call that ended so. An error of the read that fed it has its owner already."""
+        if isinstance(error, StoreError):
+            if error.store is not None:
+                return "abandoned"
+            error.store = self._store
+        return outcome_of(error)
 
     @asynccontextmanager
     async def reading(
@@ -97,9 +106,9 @@ class Metering:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    metered = _MeteredStream(await stack.enter_async_context(opened))
+                    metered = _MeteredStream(await stack.enter_async_context(opened), self._own)
                 except BaseException as error:
-                    outcome = outcome_of(error)
+                    outcome = self._own(error)
                     raise
                 yield metered
         finally:
@@ -111,8 +120,9 @@ class Metering:
 class _MeteredStream:
     """A stream that notes how it ended."""
 
-    def __init__(self, stream: ObjectStream) -> None:
+    def __init__(self, stream: ObjectStream, own: Callable[[BaseException], Outcome]) -> None:
         self._stream = stream
+        self._own = own
         self.outcome: Outcome = "abandoned"
 
     @property
@@ -124,6 +134,6 @@ class _MeteredStream:
             async for chunk in self._stream.chunks():
                 yield chunk
         except Exception as error:
-            self.outcome = outcome_of(error)
+            self.outcome = self._own(error)
             raise
         self.outcome = "ok"

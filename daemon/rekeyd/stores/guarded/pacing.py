@@ -97,7 +97,8 @@ class AdaptiveLimit:
 class Pace:
     """Limits one store. It sits inside the retries: nobody holds a permit while backing off."""
 
-    def __init__(self, policy: PacePolicy, *, clock: Callable[[], float]) -> None:
+    def __init__(self, store: str, policy: PacePolicy, *, clock: Callable[[], float]) -> None:
+        self._store = store
         self._lanes: Mapping[Lane, AdaptiveLimit] = {
             "read": AdaptiveLimit(policy.reads_max, policy, clock),
             "write": AdaptiveLimit(policy.writes_max, policy, clock),
@@ -115,8 +116,7 @@ class Pace:
             try:
                 answer = await call()
             except StoreError as error:
-                if error.slow_down:
-                    limit.slow_down()
+                self._heed(error, limit)
                 raise
             limit.went_well()
             return answer
@@ -131,9 +131,13 @@ class Pace:
             try:
                 stream = await stack.enter_async_context(opened)
             except StoreError as error:
-                if error.slow_down:
-                    limit.slow_down()
+                self._heed(error, limit)
                 raise
             # What passes through here from now on may be another store's error.
             limit.went_well()
             yield stream
+
+    def _heed(self, error: StoreError, limit: AdaptiveLimit) -> None:
+        """Where it is this store that asks to slow down: not the one whose read feeds a write to this."""
+        if error.slow_down and error.store in (None, self._store):
+            limit.slow_down()
