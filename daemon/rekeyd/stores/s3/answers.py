@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rekeyd.domain.errors import UnavailableError
 from rekeyd.stores.port import Part, Upload, Written
 from rekeyd.stores.s3 import headers as s3
-from rekeyd.stores.s3.client import S3Answer, S3Request
+from rekeyd.stores.s3.request import S3Answer, S3Request
 from rekeyd.stores.s3.xml import Element, ListedPage, MalformedAnswer, bare_etag
 
 # A cursor says itself what it is, so that it stays valid whatever later versions make of it.

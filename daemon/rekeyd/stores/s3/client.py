@@ -8,29 +8,26 @@ is to send a call again to the region in which the store says the bucket is: suc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from types import TracebackType
 from typing import Protocol
 
 import aiohttp
 from yarl import URL
 
 from rekeyd.domain.errors import (
-    ClaimLostError,
-    InterruptedTransferError,
     StoreError,
     StoreRefusedError,
     UnavailableError,
 )
-from rekeyd.stores.content import BytesContent
-from rekeyd.stores.port import Content, LiveClaim
 from rekeyd.stores.s3.config import Address, S3Config, locate
+from rekeyd.stores.s3.deadline import deadline_of, put_off, unanswered_told
 from rekeyd.stores.s3.errors import Refusal, embedded_refusal, read_refusal, translate
 from rekeyd.stores.s3.outflow import Outflow
+from rekeyd.stores.s3.request import S3Answer, S3Request, body_of
+from rekeyd.stores.s3.response import Held, read_answer
 from rekeyd.stores.s3.signing import Credentials, SigningScope, authorize, encode_query
 from rekeyd.stores.s3.xml import Element, MalformedAnswer, parse_as
 
@@ -38,12 +35,9 @@ REGIONS_REMEMBERED_MAX = 10_000
 """Buckets whose region is remembered; the one learnt first is forgotten first."""
 
 _SKEW_SECONDS_MIN = 60.0
-_PUT_OFF_STEPS = 3  # so often is a deadline put off before it would have come
 _SENDINGS_MAX = 2  # one, and another in the region that the first one named
 _REDIRECTING = frozenset({301, 307, 400})
 _AUTOMATIC_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-_ONE_WRITE_BYTES_MAX = 1024 * 1024
-_EMPTY = BytesContent(b"")
 
 
 class FrozenCredentials(Protocol):
@@ -67,41 +61,6 @@ class CredentialSource(Protocol):
 
     async def get_frozen_credentials(self) -> FrozenCredentials:
         """Credentials that are good now."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3Request:
-    """One request. With a claim it changes something, and ends by the claim's deadline."""
-
-    operation: str
-    method: str
-    bucket: str
-    key: str | None = None
-    query: tuple[tuple[str, str], ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Lower-case names."""
-    content: Content = _EMPTY
-    claim: LiveClaim | None = None
-    publishes: bool = False
-    """What others see changes by it."""
-    takes_long: bool = False
-    """The store may be silent for long before it answers: only the deadline bounds the wait."""
-    moved_bytes: int = 0
-    """What the store copies or puts together before it answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class S3Answer:
-    """A success: its headers, and its body where that was read as a whole."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def request_id(self) -> str:
-        """The store's name for the call."""
-        return self.headers.get("x-amz-request-id", "")
 
 
 class S3Client:
@@ -161,7 +120,7 @@ class S3Client:
     async def call(self, request: S3Request) -> S3Answer:
         """Make a call and read its answer. Raises StoreError, ClaimLostError."""
         async with self.exchange(request) as response:
-            body = await _read_answer(response, request, self.config.answer_bytes_max)
+            body = await read_answer(response, request, self.config.answer_bytes_max)
             return S3Answer(response.status, response.headers, body)
 
     async def call_for_xml(self, request: S3Request, *roots: str) -> tuple[Element, S3Answer]:
@@ -194,20 +153,20 @@ class S3Client:
             try:
                 async with asyncio.timeout(self.config.answer_seconds_max) as bound:
                     credentials = await self._frozen_credentials(request)
-                    async with _body(request) as body:
-                        bound.reschedule(self._deadline(request))
+                    async with body_of(request) as body:
+                        bound.reschedule(deadline_of(request, self.config.answer_seconds_max))
                         sent = True
                         with (
-                            _unanswered_told(request, bound),
-                            self._put_off(request, bound),
-                            _Held(await self._send(request, region, credentials, body)) as response,
+                            unanswered_told(request, bound),
+                            put_off(request, bound, self.config.bytes_per_second_min),
+                            Held(await self._send(request, region, credentials, body)) as response,
                         ):
                             if response.status < HTTPStatus.MULTIPLE_CHOICES:
                                 if streams:
                                     bound.reschedule(None)
                                 yield response
                                 return
-                            answer = await _read_answer(response, request, self.config.answer_bytes_max)
+                            answer = await read_answer(response, request, self.config.answer_bytes_max)
                             refusal = read_refusal(request.method, response.status, response.headers, answer)
                             if not refusal.spoken and refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                                 # Somebody between here and the store, which may have it and still be at it.
@@ -220,43 +179,6 @@ class S3Client:
                 raise late from error
             if sending == _SENDINGS_MAX or not self._learns_region(request.bucket, region, refusal):
                 raise self._refused(request, refusal, response.headers)
-
-    def _deadline(self, request: S3Request) -> float:
-        now = asyncio.get_running_loop().time()
-        if request.claim is None:
-            return now + self.config.answer_seconds_max
-        deadline = request.claim.call_deadline()
-        if deadline <= now:
-            raise ClaimLostError(f"{request.operation}: its deadline has passed")
-        return deadline
-
-    @contextmanager
-    def _put_off(self, request: S3Request, bound: asyncio.Timeout) -> Generator[None]:
-        """Put a mutating call's deadline off while its claim is renewed: as long as its bytes may take, and no longer.
-
-        At any moment the claim outlives the deadline that is in force.
-        """
-        claim, begun = request.claim, bound.when()
-        bytes_due = max(request.content.size_bytes, request.moved_bytes)
-        if claim is None or begun is None or not bytes_due:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        last = begun + bytes_due / self.config.bytes_per_second_min
-        step = (begun - loop.time()) / _PUT_OFF_STEPS
-        timer: asyncio.TimerHandle
-
-        def put_off() -> None:
-            nonlocal timer
-            with suppress(ClaimLostError):  # then it ends at the deadline that it has
-                bound.reschedule(min(claim.call_deadline(), last))
-                timer = loop.call_later(step, put_off)
-
-        timer = loop.call_later(step, put_off)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     async def _frozen_credentials(self, request: S3Request) -> Credentials:
         try:
@@ -343,65 +265,6 @@ class S3Client:
         return True
 
 
-@contextmanager
-def _unanswered_told(request: S3Request, bound: asyncio.Timeout) -> Generator[None]:
-    """Tell the claim where the call that is made within ends without its answer, however that comes about."""
-    try:
-        yield
-    except BaseException as error:
-        never_sent = isinstance(error, StoreError) and not error.outcome_unknown
-        deadline = bound.when()
-        if request.claim is not None and deadline is not None and request.publishes and not never_sent:
-            request.claim.unanswered(deadline)
-        raise
-
-
-class _Held:
-    """A response, whose connection is given back only where nothing more is to come or to go on it."""
-
-    __slots__ = ("_response",)
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    def __enter__(self) -> aiohttp.ClientResponse:
-        return self._response
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None and self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
-
-
-def _body(request: S3Request) -> AbstractAsyncContextManager[bytes | Outflow | None]:
-    """What is sent: bytes as one write, anything else as it flows."""
-    content = request.content
-    if isinstance(content, BytesContent) and content.size_bytes <= _ONE_WRITE_BYTES_MAX:
-        return nullcontext(content.data or None)
-    return _flowing(request)
-
-
-@asynccontextmanager
-async def _flowing(request: S3Request) -> AsyncGenerator[Outflow | None]:
-    async with request.content.open() as chunks:
-        outflow = Outflow(request.operation, chunks, request.content.size_bytes)
-        try:
-            if request.content.size_bytes == 0:
-                # Nothing is sent, so that what a content that should be empty yields is met here.
-                await outflow.check_empty()
-                yield None
-            else:
-                yield outflow
-        finally:
-            await outflow.aclose()
-
-
 def _unsent(request: S3Request, error: Exception, body: bytes | Outflow | None) -> Exception:
     """What a failure to send, or to get the head of an answer, is."""
     if isinstance(body, Outflow) and body.failure is not None:
@@ -411,38 +274,3 @@ def _unsent(request: S3Request, error: Exception, body: bytes | Outflow | None) 
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         unavailable.outcome_unknown = False
     return unavailable
-
-
-async def _read_answer(response: aiohttp.ClientResponse, request: S3Request, bytes_max: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > bytes_max:
-                raise UnavailableError(request.operation, f"an answer of over {bytes_max} bytes")
-    except (aiohttp.ClientError, OSError) as error:
-        raise InterruptedTransferError(
-            request.operation, f"the answer ended early: {type(error).__name__}"
-        ) from error
-    return b"".join(chunks)
-
-
-async def exact_chunks(
-    response: aiohttp.ClientResponse, operation: str, size_bytes: int
-) -> AsyncGenerator[bytes]:
-    """A body of exactly `size_bytes`, or InterruptedTransferError."""
-    left = size_bytes
-    try:
-        async for chunk in response.content.iter_any():
-            left -= len(chunk)
-            if left < 0:
-                raise InterruptedTransferError(operation, f"over {size_bytes} bytes came")
-            yield chunk
-    except (aiohttp.ClientError, OSError) as error:
-        raise InterruptedTransferError(
-            operation, f"the body ended {left} bytes early: {type(error).__name__}"
-        ) from error
-    if left:
-        raise InterruptedTransferError(operation, f"the body ended {left} bytes early")

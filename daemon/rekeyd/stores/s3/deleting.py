@@ -15,10 +15,11 @@ from rekeyd.domain.objects import NULL_VERSION, ObjectVersion
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import OLDER_LEFT, DeleteOutcome, IfMatches, LiveClaim, Written
 from rekeyd.stores.s3 import headers as s3
-from rekeyd.stores.s3.client import S3Client, S3Request
+from rekeyd.stores.s3.client import S3Client
 from rekeyd.stores.s3.errors import embedded_refusal, translate
 from rekeyd.stores.s3.listing import find_version
 from rekeyd.stores.s3.reading import version_query
+from rekeyd.stores.s3.request import S3Request
 from rekeyd.stores.s3.xml import Element, bare_etag, delete_body, fits_xml
 
 _MANY = "DeleteObjects"

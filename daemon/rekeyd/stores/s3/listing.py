@@ -6,8 +6,9 @@ from rekeyd.domain.errors import UnavailableError
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.stores.port import VersionsPage
 from rekeyd.stores.s3.answers import reading
-from rekeyd.stores.s3.client import S3Client, S3Request
+from rekeyd.stores.s3.client import S3Client
 from rekeyd.stores.s3.histories import Cursor, ordered_page
+from rekeyd.stores.s3.request import S3Request
 from rekeyd.stores.s3.version_pages import OPERATION, VersionsAnswered, VersionsAsked, parse_versions
 from rekeyd.stores.s3.walking import WalkedListing
 from rekeyd.stores.s3.xml import MalformedAnswer

@@ -19,7 +19,9 @@ from rekeyd.domain.errors import (
 from rekeyd.domain.objects import ByteSpan, ObjectHead, ObjectVersion
 from rekeyd.stores.port import ObjectStream
 from rekeyd.stores.s3 import headers as s3
-from rekeyd.stores.s3.client import S3Client, S3Request, exact_chunks
+from rekeyd.stores.s3.client import S3Client
+from rekeyd.stores.s3.request import S3Request
+from rekeyd.stores.s3.response import exact_chunks
 
 _OPERATION = "GetObject"
 

@@ -34,12 +34,13 @@ from rekeyd.stores.s3.answers import (
     stated_checksum,
     written,
 )
-from rekeyd.stores.s3.client import CredentialSource, S3Client, S3Request
+from rekeyd.stores.s3.client import CredentialSource, S3Client
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.deleting import delete_versions, hide_current
 from rekeyd.stores.s3.keys import why_rewritten
 from rekeyd.stores.s3.listing import list_versions
 from rekeyd.stores.s3.reading import open_read, read_head, version_query
+from rekeyd.stores.s3.request import S3Request
 
 UPLOADS_MAX = 10_000
 """The most unfinished uploads that `list_uploads` gives."""
