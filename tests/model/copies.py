@@ -19,8 +19,8 @@ from tests.model.explorer import Model
 from tests.model.known import DAMAGED, Known, Outcome, Version, after_listing, after_outcome, size_of
 from tests.model.rules import CopyRule
 
-CHANGES_MAX = 3
-"""How often writers change the source."""
+CHANGES_MAX = 2
+"""How often writers change the source. Three times, tried once, make half a million states and showed nothing new."""
 CALLS_MAX = 2
 """How many calls may be under way at a time, each but the last of them given up by its sender."""
 
@@ -156,11 +156,29 @@ def segment_is_claimed(rules: Rules, state: State) -> Iterator[State]:
         yield state._replace(claim="held")
 
 
+def segment_is_finished(rules: Rules, state: State) -> Iterator[State]:
+    if state.claim == "held" and not _works(state) and _is_settled(rules, state):
+        yield state._replace(segment=None, claim="free", calls=_orphaned(state.calls))
+
+
+def _works(state: State) -> bool:
+    """Whether the segment has something left to do."""
+    known, stage = state.known, state.segment
+    return known is not None and stage is not None and known.state in WORKED_ON[stage]
+
+
 def segment_is_given_back(rules: Rules, state: State) -> Iterator[State]:
     """Its holder is told to stop, or meets an error that concerns all objects."""
-    outlasted = not any(call.own for call in state.calls)
-    if state.claim == "held" and (outlasted or CopyRule.UNKNOWN_OUTLASTED not in rules):
+    if state.claim == "held" and _is_settled(rules, state):
         yield state._replace(claim="free", attempt=None, calls=_orphaned(state.calls))
+
+
+def _is_settled(rules: Rules, state: State) -> bool:
+    return not _has_own_calls(state) or CopyRule.CALLS_OUTLASTED not in rules
+
+
+def _has_own_calls(state: State) -> bool:
+    return any(call.own for call in state.calls)
 
 
 def holder_dies(rules: Rules, state: State) -> Iterator[State]:
@@ -192,7 +210,7 @@ def switch_is_committed(rules: Rules, state: State) -> Iterator[State]:
 def attempt_begins(rules: Rules, state: State) -> Iterator[State]:
     """The source is read, or, to sweep, asked; then the target is."""
     known = state.known
-    if state.claim != "held" or state.attempt is not None or known is None:
+    if state.claim != "held" or state.attempt is not None or known is None or not _works(state):
         return
     if state.segment == "carry":
         yield from _reading(rules, state, NOTHING if known.copy is None else known.copy)
@@ -333,22 +351,18 @@ def _is_ours(rules: Rules, content: int, known: Known) -> bool:
 
 
 def _ending(rules: Rules, state: State, outcome: Outcome, copy: int | None = None) -> Iterator[State]:
-    """The outcome is committed; where nothing is left to do, the segment is done and its claim ends."""
+    """The outcome is committed."""
     known, stage = state.known, state.segment
     assert known is not None
     assert stage is not None
-    if any(call.own for call in state.calls) and CopyRule.UNKNOWN_OUTLASTED in rules:
+    if outcome == "verified" and CopyRule.SETTLED_BEFORE_VERIFIED in rules and _has_own_calls(state):
         return
     after = after_outcome(stage, known, outcome, copy)
     if CopyRule.PLANNED_IS_OURS not in rules:
         after = after._replace(planned=())
     false_alarm = after.state == "failed" and state.target in (1, 2)
     broken = "a conflict is reported over a copy of ours" if false_alarm else None
-    done = state._replace(known=after, attempt=None, broken=broken)
-    if after.state in WORKED_ON[stage]:
-        yield done
-    else:
-        yield done._replace(segment=None, claim="free", calls=_orphaned(state.calls))
+    yield state._replace(known=after, attempt=None, broken=broken)
 
 
 def violation(rules: Rules, state: State) -> str | None:
@@ -372,6 +386,7 @@ ACTIONS = (
     source_is_listed,
     listing_omits_the_key,
     segment_is_claimed,
+    segment_is_finished,
     segment_is_given_back,
     holder_dies,
     lease_runs_out,

@@ -17,9 +17,19 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Literal, NamedTuple
 
-from rekeyd.domain.tenant import PlacementPhase, dedicate, end_pause, pause, serve
+from rekeyd.domain.tenant import PlacementPhase, end_pause, pause
 from tests.model.explorer import Model
-from tests.model.placement import Place, Stored, place_of, record_of, renamed, stored_of
+from tests.model.placement import (
+    Stored,
+    Told,
+    opened,
+    record_of,
+    renamed,
+    return_epoch,
+    stored_of,
+    switched,
+    told,
+)
 from tests.model.rules import EpochRule
 
 EPOCHS_MAX = 6
@@ -75,13 +85,14 @@ class State(NamedTuple):
 
 def daemon_starts(rules: Rules, state: State) -> Iterator[State]:
     if state.daemon == "stopped":
-        known = knows(state.ledger, state.control) or EpochRule.UNKNOWN_EPOCH_HELD not in rules
-        yield state._replace(daemon="serving" if known else "held")
+        compares = {EpochRule.UNKNOWN_EPOCH_HELD, EpochRule.COMPARED_BEFORE_SERVING} <= rules
+        too_old = compares and not knows(state.ledger, state.control)
+        yield state._replace(daemon="held" if too_old else "serving")
 
 
 def knows(ledger: Ledger, control: Control) -> bool:
     """Whether the ledger knows the control object's epoch as in effect or as proposed."""
-    in_effect = serve(record_of(ledger.stored), 0, LONG).epoch
+    in_effect = told(ledger.stored, LONG).epoch
     proposed = None if ledger.proposed is None else ledger.proposed.epoch
     return control.epoch in (ledger.stored.epoch, proposed) or in_effect in (
         control.epoch,
@@ -90,12 +101,10 @@ def knows(ledger: Ledger, control: Control) -> bool:
 
 
 @cache
-def served(rules: Rules, ledger: Ledger) -> tuple[Place | None, Place | None]:
+def served(rules: Rules, ledger: Ledger) -> Told:
     """Where clients are told to read, and where to write."""
-    if is_switched(rules, ledger):
-        return "target", None
-    placement = serve(record_of(ledger.stored), 0, LONG)
-    return place_of(*placement.reads), place_of(*placement.writes)
+    stored = ledger.stored
+    return told(switched(stored, stored.epoch) if is_switched(rules, ledger) else stored, LONG)
 
 
 def is_switched(rules: Rules, ledger: Ledger) -> bool:
@@ -138,8 +147,8 @@ def switch_is_proposed(rules: Rules, state: State) -> Iterator[State]:
     """The last pass is over: what the source holds, the target holds."""
     stored = state.ledger.stored
     if state.daemon == "serving" and state.paused_by_it and stored.in_force and state.ledger.proposed is None:
-        epoch, returns = dedicate(record_of(stored), 0, stored.epoch, LONG).epoch, stored.epoch + 1
-        epoch = max(epoch, returns + 1) if EpochRule.DEDICATED_HAS_ITS_OWN in rules else returns
+        own = EpochRule.DEDICATED_HAS_ITS_OWN in rules
+        epoch = switched(stored, stored.epoch).epoch if own else return_epoch(stored.epoch)
         copied = state._replace(target=state.source)
         yield proposing(rules, copied, Proposal("dedicated", epoch))
 
@@ -154,7 +163,7 @@ def proposing(rules: Rules, state: State, proposal: Proposal) -> State:
 def written(rules: Rules, proposal: Proposal) -> Control:
     """What the control object says of a proposal."""
     with_return = proposal.phase == "paused" and EpochRule.RETURN_WRITTEN_TOO in rules
-    return Control(proposal.epoch, proposal.epoch + 1 if with_return else None)
+    return Control(proposal.epoch, return_epoch(proposal.epoch) if with_return else None)
 
 
 def proposal_is_written(rules: Rules, state: State) -> Iterator[State]:
@@ -198,7 +207,7 @@ def proposal_takes_effect(rules: Rules, state: State) -> Iterator[State]:
         after = Stored("paused", proposal.epoch, LONG)
         may = is_written or EpochRule.WRITTEN_BEFORE_EFFECT not in rules
     else:
-        after = Stored("dedicated", proposal.epoch)
+        after = opened(Stored("dedicated", proposal.epoch), 0)
         may = is_written or EpochRule.OPENED_AFTER_WRITTEN not in rules
         # Where its proposal did not decide it, the writers may have gone on since.
         may = may and (is_switched(rules, state.ledger) or stored.in_force)
@@ -224,7 +233,7 @@ def return_is_committed(rules: Rules, state: State) -> Iterator[State]:
 def client_writes(rules: Rules, state: State) -> Iterator[State]:
     if not serves(rules, state):
         return
-    match served(rules, state.ledger)[1]:
+    match served(rules, state.ledger).writes:
         case "source":
             source, target = FRESH, state.target
         case "target":
@@ -249,7 +258,7 @@ def violation(rules: Rules, state: State) -> str | None:
 def misled(rules: Rules, state: State) -> str | None:
     """What is wrong with where clients are sent."""
     if serves(rules, state):
-        reads, _ = served(rules, state.ledger)
+        reads = served(rules, state.ledger).reads
         if state.newest != (state.source if reads == "source" else state.target):
             return f"clients are sent to the {reads}, which doesn't hold what was written last"
     return None

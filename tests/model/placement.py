@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from rekeyd.domain.objects import Location
-from rekeyd.domain.tenant import PlacementPhase, PlacementRecord
+from rekeyd.domain.tenant import PlacementPhase, PlacementRecord, dedicate, serve
 
 Place = Literal["source", "target"]
 
@@ -59,9 +59,37 @@ def stored_of(record: PlacementRecord) -> Stored:
     return Stored(record.phase, record.epoch, _whole(record.pause_ends_at), _whole(record.writes_from))
 
 
-def place_of(*locations: Location) -> Place | None:
-    """The only place among these; None for none."""
-    return _PLACES[locations[0]] if locations else None
+class Told(NamedTuple):
+    """What a client makes of a placement that it is served."""
+
+    epoch: int
+    reads: Place
+    writes: Place | None
+    writes_in: int
+
+
+def told(stored: Stored, ttl: int) -> Told:
+    """What whoever asks now is told."""
+    placement = serve(record_of(stored), 0, ttl)
+    closed = not placement.writes or (stored.phase == "dedicated" and stored.writes_in is None)
+    writes = None if closed else _PLACES[placement.writes[0]]
+    return Told(placement.epoch, _PLACES[placement.reads[0]], writes, stored.writes_in or 0)
+
+
+def switched(stored: Stored, pause_epoch: int) -> Stored:
+    """`dedicated`, its writes still closed. Raises ConflictError unless this pause is in force."""
+    dedicated = stored_of(dedicate(record_of(stored), 0, pause_epoch, 0))
+    return dedicated._replace(epoch=return_epoch(pause_epoch) + 1, writes_in=None)
+
+
+def return_epoch(pause_epoch: int) -> int:
+    """The epoch of the return from a pause."""
+    return pause_epoch + 1
+
+
+def opened(stored: Stored, ttl: int) -> Stored:
+    """The target may be written, one time to live from now."""
+    return stored._replace(writes_in=ttl)
 
 
 def _whole(ticks: float | None) -> int | None:

@@ -220,7 +220,7 @@ def canary_is_read(rules: Rules, state: State) -> Iterator[State]:
 
 def _may_end(rules: Rules, state: State) -> bool:
     """Whether the claim may be given up."""
-    return state.call is None or RetireRule.CALL_OUTLASTED not in rules
+    return state.call is None or RetireRule.CALLS_OUTLASTED not in rules
 
 
 def copy_is_looked_for(rules: Rules, state: State) -> Iterator[State]:

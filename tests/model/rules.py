@@ -53,10 +53,11 @@ class CopyRule(Rule):
     SOURCE_PINNED = "Every read of a source object is pinned to the version that was listed."
     WRITTEN_ON_CONDITION = "The target is written on condition: absent, or exactly the version that we wrote."
     COPY_COMPARED = "A copy is verified by comparing what the target holds with what the source held."
+    SETTLED_BEFORE_VERIFIED = "Nothing is verified while a call of the attempt can still take effect."
     PLANNED_IS_OURS = "Any version whose copying was ever planned, and may have happened, is ours."
     OVERWRITTEN_IS_OURS = "So is what such a version may have been written over: the copy on record."
-    UNKNOWN_OUTLASTED = (
-        "An attempt ends, with whatever outcome, only once no call of its own can still take effect."
+    CALLS_OUTLASTED = (
+        "A segment is done, or given back, once no call made under its claim can still take effect."
     )
     CLAIMED_AFTER_DEADLINES = "What a holder left behind is claimed once its last call's deadline has passed."
     PASS_AFTER_SEGMENTS = "A pass begins once no segment is open."
@@ -81,7 +82,7 @@ class RetireRule(Rule):
     )
     DELETED_BY_VERSION = "A delete names the version that was verified, by id or by ETag."
     CLAIM_OUTLIVES_CALL = "No call starts unless its claim lasts beyond the call's deadline."
-    CALL_OUTLASTED = "A claim is given up only once no call made under it can still take effect."
+    CALLS_OUTLASTED = "A claim is given up once no call made under it can still take effect."
     DEADLINE_TESTED = "A call's deadline is absolute, and tested again as it is sent."
     STOP_FORBIDS_CLAIMS = "From the commit of cancel or revoke on no claim is given."
     STOP_FORBIDS_RENEWALS = "From the commit of cancel or revoke on no claim is renewed."
@@ -106,5 +107,8 @@ class EpochRule(Rule):
     )
     UNKNOWN_EPOCH_HELD = (
         "A ledger that knows the control object's epoch neither as in effect nor as proposed is held."
+    )
+    COMPARED_BEFORE_SERVING = (
+        "A daemon that starts serves a tenant's placement once it has made that comparison."
     )
     HELD_SERVES_NOTHING = "A tenant that is held for it is served no placement."

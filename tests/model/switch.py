@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 from rekeyd.domain.errors import ConflictError
-from rekeyd.domain.tenant import dedicate, end_pause, pause, serve
+from rekeyd.domain.tenant import end_pause, pause
 from tests.model.explorer import Model
-from tests.model.placement import Place, Stored, place_of, record_of, stored_of
+from tests.model.placement import Place, Stored, Told, opened, record_of, stored_of, switched, told
 from tests.model.rules import SwitchRule
 from tests.model.switch_state import (
     FRESH,
@@ -99,50 +98,38 @@ def _aged_view(view: View | None) -> View | None:
 # --- what is served, and what clients make of it ---
 
 
-class Answer(NamedTuple):
-    epoch: int
-    reads: Place
-    writes: Place | None
-    writes_in: int
-
-
 @cache
-def answer(rules: Rules, stored: Stored) -> Answer | None:
+def answer(rules: Rules, stored: Stored) -> Told | None:
     """What whoever asks now is told; None where a return has to be committed first."""
     if stored.lapsed and SwitchRule.RETURN_IN_TIME not in rules:
         stored = stored._replace(pause_left=None)
     elif stored.lapsed and SwitchRule.RETURN_COMMITTED in rules:
         return None
-    placement = serve(record_of(stored), 0, TTL)
-    reads, writes = place_of(*placement.reads), place_of(*placement.writes)
-    assert reads is not None, "data are somewhere"
-    if stored.phase == "dedicated" and stored.writes_in is None:
-        writes = None
-    return Answer(placement.epoch, reads, writes, stored.writes_in or 0)
+    return told(stored, TTL)
 
 
 def writer_asks(rules: Rules, state: State) -> Iterator[State]:
-    told = answer(rules, state.stored)
-    if told is not None:
-        permit = None if told.writes is None else Permit(told.writes, told.writes_in, TTL)
+    served = answer(rules, state.stored)
+    if served is not None:
+        permit = None if served.writes is None else Permit(served.writes, served.writes_in, TTL)
         late = permit is None and state.stored.lapsed
         broken = "a pause keeps a writer from writing after its deadline" if late else None
         yield state._replace(writer=state.writer._replace(permit=permit), broken=broken)
 
 
 def reader_asks(rules: Rules, state: State) -> Iterator[State]:
-    told = answer(rules, state.stored)
-    if told is not None and state.stored.phase != "shared":
+    served = answer(rules, state.stored)
+    if served is not None and state.stored.phase != "shared":
         delayed = state.reader.delayed
         if delayed is not None:
-            delayed = delayed._replace(overtaken_by=told.epoch)
-        yield state._replace(reader=Reader(View(told.reads, TTL), delayed))
+            delayed = delayed._replace(overtaken_by=served.epoch)
+        yield state._replace(reader=Reader(View(served.reads, TTL), delayed))
 
 
 def answer_is_delayed(rules: Rules, state: State) -> Iterator[State]:
-    told = answer(rules, state.stored)
-    if told is not None and state.stored.phase != "shared" and state.reader.delayed is None:
-        delayed = Delayed(told.epoch, View(told.reads, TTL))
+    served = answer(rules, state.stored)
+    if served is not None and state.stored.phase != "shared" and state.reader.delayed is None:
+        delayed = Delayed(served.epoch, View(served.reads, TTL))
         yield state._replace(reader=state.reader._replace(delayed=delayed))
 
 
@@ -316,13 +303,11 @@ def _dedicated(rules: Rules, stored: Stored, pause_epoch: int) -> Stored | None:
     if SwitchRule.SWITCH_IN_ITS_PAUSE not in rules:
         stored, pause_epoch = Stored("paused", stored.epoch, PAUSE), stored.epoch
     try:
-        dedicated = dedicate(record_of(stored), 0, pause_epoch, TTL)
+        becomes = switched(stored, pause_epoch)
     except ConflictError:
         return None
-    # As the domain has it, `writes_from` counts from the time that the transaction has read: before its commit.
-    closed = SwitchRule.WRITES_FROM_AFTER_COMMIT in rules
-    becomes = stored_of(dedicated)
-    return becomes._replace(writes_in=None) if closed else becomes
+    # Otherwise `writes_from` counts from the time that the transaction has read: before its commit.
+    return becomes if SwitchRule.WRITES_FROM_AFTER_COMMIT in rules else opened(becomes, TTL)
 
 
 def pause_is_given_up(rules: Rules, state: State) -> Iterator[State]:
@@ -338,7 +323,7 @@ def return_is_committed(rules: Rules, state: State) -> Iterator[State]:
 
 def writes_are_opened(rules: Rules, state: State) -> Iterator[State]:
     if state.stored.phase == "dedicated" and state.stored.writes_in is None:
-        yield state._replace(stored=state.stored._replace(writes_in=TTL))
+        yield state._replace(stored=opened(state.stored, TTL))
 
 
 def another_job_comes(rules: Rules, state: State) -> Iterator[State]:

@@ -18,6 +18,7 @@ LOSES = (
     EpochRule.SWITCH_IS_PROPOSAL,
     EpochRule.OPENED_AFTER_WRITTEN,
     EpochRule.UNKNOWN_EPOCH_HELD,
+    EpochRule.COMPARED_BEFORE_SERVING,
     EpochRule.HELD_SERVES_NOTHING,
 )
 """Without these a restored ledger sends clients where their data aren't. Without the others tenants stand still."""

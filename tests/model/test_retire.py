@@ -22,7 +22,7 @@ BREAKS = {
     RetireRule.REMAINING_IS_THERE: NOT_THERE,
     RetireRule.DELETED_BY_VERSION: "a source version is deleted that was never verified",
     RetireRule.CLAIM_OUTLIVES_CALL: AFTER_DONE,
-    RetireRule.CALL_OUTLASTED: AFTER_DONE,
+    RetireRule.CALLS_OUTLASTED: AFTER_DONE,
     RetireRule.DEADLINE_TESTED: AFTER_DONE,
     RetireRule.STOP_FORBIDS_CLAIMS: OUTLASTS,
     RetireRule.STOP_FORBIDS_RENEWALS: OUTLASTS,
