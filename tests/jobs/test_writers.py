@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -98,13 +99,15 @@ async def test_what_comes_back_under_its_key_is_carried_again(world: World) -> N
 
 
 async def test_a_pause_that_is_too_short_returns_and_is_tried_again(world: World) -> None:
-    world.timings = replace(world.timings, pause_seconds_max=0.5)
+    world.timings = replace(world.timings, pause_seconds_max=0.5, pause_rest_seconds=0.4)
     world.fill({name: Data(b"data") for name in NAMES})
     phases: list[tuple[str, int]] = []
+    times: list[float] = []
     slow = world.script.on("list_page", bucket=SOURCE.bucket, nth=3).waits(2.0)
 
     async def note(changed: PlacementRecord) -> None:
         phases.append((changed.phase, changed.epoch))
+        times.append(asyncio.get_running_loop().time())
         if changed.phase == "shared":
             world.put("e", Data(b"written as soon as it may be"))
 
@@ -115,7 +118,8 @@ async def test_a_pause_that_is_too_short_returns_and_is_tried_again(world: World
         expected = {name: Data(b"data") for name in NAMES} | {"e": Data(b"written as soon as it may be")}
         await world.assert_moved(process.direct, expected)
     assert slow.applied == 1
-    assert phases == [("paused", 1), ("shared", 2), ("paused", 3), ("dedicated", 4)]
+    assert phases == [("paused", 1), ("shared", 2), ("paused", 3), ("dedicated", 5)]
+    assert times[2] - times[1] >= 0.4, "the writers had their rest"
     assert len(world.metrics.pauses) == 2
 
 

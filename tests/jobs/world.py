@@ -59,6 +59,7 @@ TIMINGS = Timings(
     placement_ttl_seconds=0.0,
     write_seconds_max=0.0,
     pause_seconds_max=20.0,
+    pause_rest_seconds=0.0,
     pass_objects_small=0,
     pass_bytes_small=0,
     passes_max=10,

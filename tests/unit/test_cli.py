@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -86,6 +87,7 @@ class LedgerDouble:
     records: list[AuditRecord] = field(default_factory=list)
     error: Exception | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
+    claims_end: list[float] = field(default_factory=lambda: [0.0])
 
     def _note(self, *asked: object) -> None:
         self.asked.append(asked)
@@ -112,6 +114,10 @@ class LedgerDouble:
     async def cancel_job(self, job_id: str, principal: str) -> Job:
         self._note("cancel", job_id, principal)
         return replace(JOB, state="cancelled")
+
+    async def claims_end_in(self, job_id: str) -> float:
+        self._note("claims_end_in", job_id)
+        return self.claims_end.pop(0)
 
     async def placement(self, tenant: str) -> tuple[PlacementRecord | None, float]:
         self._note("placement", tenant)
@@ -353,7 +359,34 @@ def test_resume_and_cancel_name_who_asks(run: Run, service: ServiceDouble) -> No
     assert service.ledger.asked == [
         ("resume", JOB.id, "maria"),
         ("cancel", JOB.id, invocation.principal()),
+        ("claims_end_in", JOB.id),
     ]
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_cancel_is_done_once_every_claim_has_ended(
+    run: Run, service: ServiceDouble, options: tuple[str, ...]
+) -> None:
+    service.ledger.claims_end = [0.3, 0.1, 0.0]
+
+    began = time.monotonic()
+    result = run("cancel", JOB.id, *options)
+
+    assert time.monotonic() - began >= 0.4
+    assert (result.exit_code, service.ledger.claims_end) == (0, [])
+    assert "waiting until every claim that was held on it has ended, 1 s at most" in result.stderr
+    assert "waiting" not in result.stdout
+
+
+def test_a_placement_that_the_ledger_can_not_know_is_not_shown(run: Run, service: ServiceDouble) -> None:
+    service.ledger.record = PlacementRecord(
+        "acme", JOB.source, JOB.target, "shared", 3, "active", distrusted="it is older than the target"
+    )
+
+    result = run("placement", "acme", "--json")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "it is older than the target" in result.stderr
 
 
 def test_placement_of_a_tenant_that_the_ledger_knows(run: Run, service: ServiceDouble) -> None:

@@ -1,13 +1,14 @@
 """Placements, step by step and in any order; patterns; which locations a job may name."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rekeyd.domain.errors import ConflictError, RefusedError
+from rekeyd.domain.errors import ConflictError, DistrustedError, RefusedError
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import (
     LocationPattern,
@@ -17,6 +18,8 @@ from rekeyd.domain.tenant import (
     dedicate,
     end_pause,
     in_effect,
+    next_pause_epoch,
+    open_writes,
     pause,
     serve,
     unplaced,
@@ -69,11 +72,16 @@ def test_only_shared_can_be_paused() -> None:
 
 
 def test_dedicated_has_writers_wait_until_no_reader_looks_at_the_source() -> None:
-    dedicated = dedicate(pause(SHARED, now=100, seconds=60), now=150, pause_epoch=5, ttl_seconds=10)
+    dedicated = dedicate(pause(SHARED, now=100, seconds=60), now=150, pause_epoch=5)
 
-    placement = serve(dedicated, now=151, ttl_seconds=10)
-    assert (placement.phase, placement.epoch, placement.writes_from) == ("dedicated", 6, 160)
+    closed = serve(dedicated, now=151, ttl_seconds=10)
+    assert (closed.phase, closed.epoch, closed.writes_from) == ("dedicated", 7, None)
+    assert (closed.reads, closed.writes) == ((TARGET,), ())
+    opened = open_writes(dedicated, now=152, ttl_seconds=10)
+    placement = serve(opened, now=153, ttl_seconds=10)
+    assert (placement.phase, placement.epoch, placement.writes_from) == ("dedicated", 7, 162)
     assert (placement.reads, placement.writes) == ((TARGET,), (TARGET,))
+    assert open_writes(opened, now=200, ttl_seconds=10) == opened
 
 
 @pytest.mark.parametrize(
@@ -90,25 +98,62 @@ def test_dedicated_only_out_of_the_pause_of_the_last_pass(
     record: PlacementRecord, now: float, pause_epoch: int
 ) -> None:
     with pytest.raises(ConflictError, match="is over"):
-        dedicate(record, now, pause_epoch, ttl_seconds=10)
+        dedicate(record, now, pause_epoch)
 
 
 def test_dedicated_is_final() -> None:
-    dedicated = dedicate(pause(SHARED, now=100, seconds=60), now=150, pause_epoch=5, ttl_seconds=10)
+    dedicated = dedicate(pause(SHARED, now=100, seconds=60), now=150, pause_epoch=5)
 
     assert in_effect(dedicated, now=10**9) == dedicated
     assert end_pause(dedicated, now=151) == dedicated
     with pytest.raises(ConflictError):
         pause(dedicated, now=151, seconds=60)
     with pytest.raises(ConflictError):
-        dedicate(dedicated, now=151, pause_epoch=6, ttl_seconds=10)
+        dedicate(dedicated, now=151, pause_epoch=7)
+
+
+def test_only_dedicated_opens_the_target() -> None:
+    with pytest.raises(ConflictError, match="is paused"):
+        open_writes(pause(SHARED, now=100, seconds=60), now=110, ttl_seconds=10)
+
+
+def test_the_switch_and_the_return_never_have_the_same_epoch() -> None:
+    paused = pause(SHARED, now=100, seconds=60)
+
+    epochs = [paused.epoch, in_effect(paused, 160).epoch, dedicate(paused, 110, paused.epoch).epoch]
+
+    assert epochs == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("record", "epoch"),
+    [
+        (SHARED, 5),
+        (replace(SHARED, proposed_epoch=3), 5),
+        (replace(SHARED, proposed_epoch=5), 7),
+        (pause(SHARED, 0, 60), 7),
+        (replace(pause(SHARED, 0, 60), proposed_epoch=5), 7),
+        (replace(pause(SHARED, 0, 60), proposed_epoch=9), 11),
+    ],
+)
+def test_a_proposed_epoch_is_above_all_before_it_and_their_returns(
+    record: PlacementRecord, epoch: int
+) -> None:
+    assert next_pause_epoch(record, now=10) == epoch
+    begun = pause(end_pause(replace(record, proposed_epoch=epoch), now=10), now=10, seconds=60)
+    assert begun.epoch == epoch
+
+
+def test_a_ledger_that_is_behind_serves_nothing() -> None:
+    with pytest.raises(DistrustedError, match="older"):
+        serve(replace(SHARED, distrusted="it is older"), now=100, ttl_seconds=10)
 
 
 def test_nowhere_is_no_place_to_dedicate() -> None:
     paused = pause(unplaced("acme", SOURCE), now=100, seconds=60)
 
     with pytest.raises(AssertionError, match="without a target"):
-        dedicate(paused, now=110, pause_epoch=1, ttl_seconds=10)
+        dedicate(paused, now=110, pause_epoch=1)
 
 
 class PlacementSteps(RuleBasedStateMachine):
@@ -150,11 +195,16 @@ class PlacementSteps(RuleBasedStateMachine):
         pause_epoch = data.draw(st.sampled_from(self.pause_epochs))
         before = in_effect(self.record, self.now)
         try:
-            self.commit(dedicate(self.record, self.now, pause_epoch, TTL_SECONDS))
+            self.commit(dedicate(self.record, self.now, pause_epoch))
         except ConflictError:
             assert (before.phase, before.epoch) != ("paused", pause_epoch)
             return
         assert (before.phase, before.epoch) == ("paused", pause_epoch)
+
+    @precondition(lambda self: self.record.phase == "dedicated")
+    @rule()
+    def open(self) -> None:
+        self.record = open_writes(self.record, self.now, TTL_SECONDS)
 
     @precondition(lambda self: self.record.phase == "dedicated")
     @rule()
@@ -178,8 +228,10 @@ class PlacementSteps(RuleBasedStateMachine):
 
     @invariant()
     def an_epoch_says_one_thing(self) -> None:
-        said = {(each.epoch, each.phase, each.writes, each.writes_from) for each in self.served}
+        said = {(each.epoch, each.phase, each.reads) for each in self.served}
         assert len(said) == len({epoch for epoch, *_ in said})
+        written = {(each.epoch, each.writes, each.writes_from) for each in self.served if each.writes}
+        assert len(written) == len({epoch for epoch, *_ in written})
 
     @invariant()
     def never_two_places_are_writable(self) -> None:

@@ -56,14 +56,27 @@ async def resume(settings: Settings, job_id: str, principal: str) -> Job:
         return await ledger.resume_job(job_id, principal)
 
 
-async def cancel(settings: Settings, job_id: str, principal: str) -> Job:
-    """End a job; whoever works on it is refused from now on."""
+async def cancel(settings: Settings, job_id: str, principal: str, waiting: Callable[[float], None]) -> Job:
+    """End a job, and wait until no call of those who worked on it can be under way any more.
+
+    They are refused from the commit on; `waiting` is told for how many seconds at most the claims that they held last.
+    """
     async with service.open_ledger(settings) as ledger:
-        return await ledger.cancel_job(job_id, principal)
+        job = await ledger.cancel_job(job_id, principal)
+        left_seconds = await ledger.claims_end_in(job_id)
+        if left_seconds:
+            waiting(left_seconds)
+        while left_seconds:
+            await asyncio.sleep(left_seconds)
+            left_seconds = await ledger.claims_end_in(job_id)
+        return job
 
 
 async def placement(settings: Settings, tenant: str) -> Placement:
-    """Where a tenant's data live: by the ledger, or for one that it doesn't know, by the source pattern."""
+    """Where a tenant's data live: by the ledger, or for one that it doesn't know, by the source pattern.
+
+    Raises DistrustedError where the ledger is known to be older than the target.
+    """
     async with service.open_ledger(settings) as ledger:
         record, now = await ledger.placement(tenant)
     if record is None:

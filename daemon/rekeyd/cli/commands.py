@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import sys
 from pathlib import Path
@@ -214,12 +215,13 @@ def resume_command(
 def cancel_command(
     context: typer.Context, job_id: JobId, *, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """End a job: nothing verified is undone, nothing is deleted."""
+    """End a job: nothing verified is undone, nothing is deleted. Done once its last call must have ended."""
     with reported():
         settings = settings_of(context, config)
         from rekeyd.cli import asking
 
-        _print_changed(asyncio.run(asking.cancel(settings, job_id, principal())), as_json=as_json)
+        job = asyncio.run(asking.cancel(settings, job_id, principal(), _say_waiting))
+        _print_changed(job, as_json=as_json)
 
 
 @app.command("placement")
@@ -295,6 +297,12 @@ def demo_command(
             _print(demo.summary(outcome))
         if not outcome.ok:
             raise typer.Exit(Status.FAILED)
+
+
+def _say_waiting(seconds: float) -> None:
+    say(
+        f"rekeyd: cancelled; waiting until every claim that was held on it has ended, {math.ceil(seconds)} s at most"
+    )
 
 
 def _print_changed(job: Job, *, as_json: bool) -> None:

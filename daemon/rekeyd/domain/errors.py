@@ -35,6 +35,10 @@ class ClaimLostError(RekeydError):
     """The claim was taken over, has expired, or doesn't outlive what was about to start."""
 
 
+class DistrustedError(RekeydError):
+    """The ledger is older than what it would be asked about: no placement is served from it."""
+
+
 class LedgerError(RekeydError):
     """The ledger can't be reached, or its schema isn't the one that this rekeyd knows."""
 

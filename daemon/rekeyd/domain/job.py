@@ -71,6 +71,7 @@ HeldReason = Literal[
     "pause_too_short",  # the last pass doesn't fit into the pause
     "drift",  # the dedicated bucket isn't as it was provisioned
     "conflict",  # the target holds content that we did not write
+    "ledger_behind",  # the ledger is older than the control object in the target: restored from a backup, say
     "attempts_exhausted",  # an error that nobody foresaw came back however often we tried
 ]
 

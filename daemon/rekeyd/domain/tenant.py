@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from rekeyd.domain.errors import ConflictError, RefusedError
+from rekeyd.domain.errors import ConflictError, DistrustedError, RefusedError
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location
 
@@ -35,7 +35,14 @@ class PlacementRecord:
     pause_ends_at: float | None = None
     """The deadline of the lease that a pause is. From it on the placement is `shared`, under the next epoch."""
     writes_from: float | None = None
-    """Before it nobody writes to the target, so that no reader still looks at the source by then."""
+    """Before it nobody writes to the target, so that no reader still looks at the source by then. None while the
+    switch isn't known to the target yet: until then nobody writes at all."""
+    proposed_epoch: int = 0
+    """The highest epoch that was ever proposed. Above the one in effect: a pause's that hasn't begun yet."""
+    key_ref: str | None = None
+    """The customer key that the placement leads to; of a dedicated tenant the one under which its data lie."""
+    distrusted: str | None = None
+    """Why this ledger can't say where the data are: it is older than what the target says. None: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,23 @@ def unplaced(tenant: str, source: Location) -> PlacementRecord:
 
 
 def in_effect(record: PlacementRecord, now: float) -> PlacementRecord:
-    """The record as it holds at `now`: a pause past its deadline has ended, whoever may have died."""
+    """The record as it holds at `now`: a pause past its deadline has ended, whoever may have died.
+
+    Whoever serves it has the ledger commit that return first: until then the switch might still come before it.
+    """
     over = record.pause_ends_at is not None and now >= record.pause_ends_at
     return _returned(record) if record.phase == "paused" and over else record
 
 
 def serve(record: PlacementRecord, now: float, ttl_seconds: float) -> Placement:
-    """The placement to act on from `now` for `ttl_seconds`."""
+    """The placement to act on from `now` for `ttl_seconds`.
+
+    Raises DistrustedError where the ledger is known to be older than the target.
+    """
+    if record.distrusted is not None:
+        raise DistrustedError(
+            f"{record.tenant}: this ledger can't say where its data are: {record.distrusted}"
+        )
     held = in_effect(record, now)
     reads, writes = _locations(held)
     return Placement(
@@ -93,17 +110,33 @@ def _locations(record: PlacementRecord) -> tuple[tuple[Location, ...], tuple[Loc
             return (record.source,), ()
         case "dedicated":
             assert record.target is not None, "dedicated without a target"
-            return (record.target,), (record.target,)
+            opened = record.writes_from is not None
+            return (record.target,), (record.target,) if opened else ()
         case never:
             assert_never(never)
 
 
+def next_pause_epoch(record: PlacementRecord, now: float) -> int:
+    """The epoch to propose for a pause: above any that was ever proposed, and above the return from it."""
+    epoch = end_pause(record, now).epoch
+    return epoch + 1 if record.proposed_epoch <= epoch else record.proposed_epoch + 2
+
+
 def pause(record: PlacementRecord, now: float, seconds: float) -> PlacementRecord:
-    """Stop the writers until `now + seconds` at the latest. Raises ConflictError unless it is `shared`."""
+    """Stop the writers until `now + seconds` at the latest. Raises ConflictError unless it is `shared`.
+
+    A pause that was proposed and hasn't begun has its epoch from there.
+    """
     held = in_effect(record, now)
     if held.phase != "shared":
         raise ConflictError(f"{record.tenant} is {held.phase}: only shared can be paused")
-    return replace(held, phase="paused", epoch=held.epoch + 1, pause_ends_at=now + seconds)
+    epoch = max(held.epoch + 1, held.proposed_epoch)
+    return replace(held, phase="paused", epoch=epoch, pause_ends_at=now + seconds)
+
+
+def return_epoch(pause_epoch: int) -> int:
+    """The epoch of the return from a pause: fixed when the pause is proposed, so that returning needs no target."""
+    return pause_epoch + 1
 
 
 def end_pause(record: PlacementRecord, now: float) -> PlacementRecord:
@@ -112,27 +145,36 @@ def end_pause(record: PlacementRecord, now: float) -> PlacementRecord:
     return _returned(held) if held.phase == "paused" else held
 
 
-def dedicate(record: PlacementRecord, now: float, pause_epoch: int, ttl_seconds: float) -> PlacementRecord:
-    """Publish the target. Only out of the very pause in which the last pass was made, and in its time.
+def dedicate(record: PlacementRecord, now: float, pause_epoch: int) -> PlacementRecord:
+    """Publish the target for reading. Only out of the very pause in which the last pass was made, and in its time.
 
-    Raises ConflictError otherwise: the writers may have gone on since.
+    Nobody writes before `open_writes`, and nothing undoes it any more: it is its own proposal, and final. Its epoch is
+    another one than that of the pause's return, so that no two records ever have the same.
+    Raises ConflictError where the pause is over: the writers may have gone on since.
     """
     held = in_effect(record, now)
     if held.phase != "paused" or held.epoch != pause_epoch:
         raise ConflictError(f"{record.tenant}'s pause {pause_epoch} is over")
     assert held.target is not None, "dedicated without a target"
+    epoch = return_epoch(pause_epoch) + 1
     return replace(
-        held,
-        phase="dedicated",
-        epoch=held.epoch + 1,
-        pause_ends_at=None,
-        writes_from=now + ttl_seconds,
+        held, phase="dedicated", epoch=epoch, proposed_epoch=epoch, pause_ends_at=None, writes_from=None
     )
 
 
+def open_writes(record: PlacementRecord, now: float, ttl_seconds: float) -> PlacementRecord:
+    """Let the writers write to the target one time to live from `now` on. Opened already, it stays as it is.
+
+    `now` is read after the commit of `dedicated`: whoever still looks at the source was told so before that.
+    Raises ConflictError unless it is `dedicated`.
+    """
+    if record.phase != "dedicated":
+        raise ConflictError(f"{record.tenant} is {record.phase}: only dedicated opens the target")
+    return record if record.writes_from is not None else replace(record, writes_from=now + ttl_seconds)
+
+
 def _returned(record: PlacementRecord) -> PlacementRecord:
-    # The epoch of the return is fixed when the pause begins, so that it needs no further write to hold.
-    return replace(record, phase="shared", epoch=record.epoch + 1, pause_ends_at=None)
+    return replace(record, phase="shared", epoch=return_epoch(record.epoch), pause_ends_at=None)
 
 
 _PLACEHOLDER = re.compile(r"\{(tenant|tenant_hash)\}")

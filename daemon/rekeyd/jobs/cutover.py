@@ -9,8 +9,10 @@ from functools import partial
 import structlog
 
 from rekeyd.domain.audit import canonical_json
+from rekeyd.domain.control import ControlDocument
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.tenant import PlacementRecord, dedicate, end_pause, pause
+from rekeyd.jobs.control import write_control
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.run import JobRun
@@ -19,30 +21,74 @@ log = structlog.get_logger()
 
 
 async def cut_over(run: JobRun) -> PlacementRecord | Held | None:
-    """Pause the writers, make the last pass, publish the target.
+    """Pause the writers, make the last pass, publish the target, open it for writing.
 
     None where the pause was over before that: the writers go on in the source, and it may be tried again.
     """
-    timings, ledger = run.tools.timings, run.tools.ledger
-    await ledger.enter_phase(run.claim, "pause")
-    paused = await ledger.change_placement(run.claim, partial(_pause_anew, seconds=timings.pause_seconds_max))
+    await run.tools.ledger.enter_phase(run.claim, "pause")
+    proposed = await run.tools.ledger.propose_pause(run.claim)
+    # While writers go on still: an unreachable target costs them nothing.
+    held = await write_control(run, proposed)
+    if held is not None:
+        return held
     loop = asyncio.get_running_loop()
-    began_at = loop.time()
+    began_at, waiting_seconds = loop.time(), 0.0
     try:
-        async with asyncio.timeout(timings.pause_seconds_max):
-            return await _last_pass_and_switch(run, paused)
+        switched = await _switched_in_a_pause(run, proposed)
+        if isinstance(switched, PlacementRecord):
+            switched = await open_target(run, switched)
+        if isinstance(switched, PlacementRecord):
+            # Until then no writer may write, so that no reader looks at the source any more.
+            waiting_seconds = run.tools.timings.placement_ttl_seconds
+        return switched
+    finally:
+        run.tools.metrics.observe_pause(loop.time() - began_at + waiting_seconds)
+
+
+async def open_target(run: JobRun, switched: PlacementRecord) -> PlacementRecord | Held:
+    """End a switch that was committed: the control object says so, too, and the writers may write to the target.
+
+    Repeating it changes nothing more. Until it is done nobody writes: whoever takes the job over begins with it.
+    """
+    if switched.writes_from is not None:
+        return switched
+    known = await run.tools.ledger.known_control(run.claim)
+    assert known.proposed is not None, "dedicated without a proposal"
+    held = await write_control(run, known.proposed)
+    if held is not None:
+        return held
+    opened = await run.tools.ledger.open_writes(run.claim, run.tools.timings.placement_ttl_seconds)
+    log.info("switched", job=run.job.id, tenant=run.job.tenant, epoch=opened.epoch)
+    return opened
+
+
+async def _switched_in_a_pause(run: JobRun, proposed: ControlDocument) -> PlacementRecord | Held | None:
+    seconds = run.tools.timings.pause_seconds_max
+    try:
+        async with asyncio.timeout(seconds):
+            paused = await run.tools.ledger.change_placement(run.claim, partial(_pause_anew, seconds=seconds))
+            assert paused.epoch == proposed.epoch, "a pause that wasn't proposed"
+            switched = await _last_pass_and_switch(run, paused)
     except (TimeoutError, ConflictError) as error:
+        ended = await _end_pause(run)
+        if ended.phase == "dedicated":
+            return ended  # it was cut short amid its commit
         log.warning("pause_given_up", job=run.job.id, tenant=run.job.tenant, error=str(error))
         return None
-    finally:
-        record, now = await ledger.placement(run.job.tenant)
-        waiting_seconds = 0.0
-        if record is not None and record.phase == "paused":
-            await ledger.change_placement(run.claim, end_pause)
-        elif record is not None and record.writes_from is not None:
-            # Dedicated: writers wait until no reader looks at the source any more.
-            waiting_seconds = max(record.writes_from - now, 0.0)
-        run.tools.metrics.observe_pause(loop.time() - began_at + waiting_seconds)
+    except BaseException:
+        await _end_pause(run)
+        raise
+    if isinstance(switched, Held):
+        await _end_pause(run)
+    return switched
+
+
+async def _end_pause(run: JobRun) -> PlacementRecord:
+    """Let the writers go on, unless the switch was committed; gives the placement as it is then.
+
+    Under the ledger's write lock, so it comes after a pause or a switch whose commit we were cut off from.
+    """
+    return await run.tools.ledger.change_placement(run.claim, end_pause)
 
 
 def _pause_anew(record: PlacementRecord, now: float, seconds: float) -> PlacementRecord:
@@ -57,10 +103,7 @@ async def _last_pass_and_switch(run: JobRun, paused: PlacementRecord) -> Placeme
         return found
     await _abort_unfinished_uploads(run)
     await run.tools.ledger.enter_phase(run.claim, "switch")
-    step = partial(dedicate, pause_epoch=paused.epoch, ttl_seconds=run.tools.timings.placement_ttl_seconds)
-    switched = await run.tools.ledger.switch(run.claim, step)
-    log.info("switched", job=run.job.id, tenant=run.job.tenant, epoch=switched.epoch)
-    return switched
+    return await run.tools.ledger.switch(run.claim, partial(dedicate, pause_epoch=paused.epoch))
 
 
 async def _await_writers(run: JobRun) -> None:

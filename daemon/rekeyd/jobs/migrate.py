@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import structlog
 
+from rekeyd.domain.job import Job
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.domain.tenant import PlacementRecord
-from rekeyd.jobs.cutover import cut_over
+from rekeyd.jobs.control import examine_control
+from rekeyd.jobs.cutover import cut_over, open_target
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.preflight import Ready, preflight
@@ -35,14 +37,30 @@ async def migrate(run: JobRun) -> Ending:
     begun = await run.tools.ledger.current_pass(run.claim) is not None
     await run.tools.ledger.enter_phase(run.claim, "preflight")
     dedicated = record is not None and record.phase == "dedicated"
+    if record is not None and dedicated and _leads_elsewhere(run.job, record):
+        return Failed(
+            f"the tenant is dedicated already, from {record.source} in {record.target}, {record.key_ref}"
+        )
     ready = await preflight(run.tools, run.job, begun=begun, dedicated=dedicated)
-    if isinstance(ready, Held | Failed):
+    if isinstance(ready, Held):
         return ready
+    unknown = await examine_control(run)
+    if isinstance(ready, Failed):
+        # A ledger that has forgotten its copies takes them for somebody else's objects.
+        return unknown if unknown is not None and unknown.reason == "ledger_behind" else ready
+    if unknown is not None:
+        return unknown
     run.source_versioned = ready.source.versioning == "enabled"
     await run.tools.ledger.begin_job(run.claim)
     return await first_of(
         _move(run, record, ready), watch_key(run.tools, run.job, ready.region), run.obstacle()
     )
+
+
+def _leads_elsewhere(job: Job, record: PlacementRecord) -> bool:
+    """Whether the tenant was moved by another job's terms: what is verified is so under that one's key."""
+    wanted = (job.source, job.target, job.message.key.arn)
+    return (record.source, record.target, record.key_ref) != wanted
 
 
 async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> Ending:
@@ -51,10 +69,11 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
         if isinstance(provisioned, Held):
             return provisioned
         switched = await _catch_up(run)
-        if isinstance(switched, Held):
-            return switched
-        record = switched
-    waiting = await _grace(run, record)
+    else:
+        switched = await open_target(run, record)
+    if isinstance(switched, Held):
+        return switched
+    waiting = await _grace(run, switched)
     return waiting or await _retire(run)
 
 
@@ -69,9 +88,14 @@ async def _provision(run: JobRun, ready: Ready) -> Held | None:
 
 
 async def _catch_up(run: JobRun) -> PlacementRecord | Held:
-    """Passes until one finds little, then the pause; and again, where the pause was too short for what came."""
+    """Passes until one finds little, then the pause; and again, where the pause was too short for what came.
+
+    In between the writers have their peace: pauses that follow one another at once would be one long one to them.
+    """
     timings = run.tools.timings
-    for _ in range(_PAUSES_MAX):
+    for tried in range(_PAUSES_MAX):
+        if tried:
+            await asyncio.sleep(timings.pause_rest_seconds)
         await run.tools.ledger.enter_phase(run.claim, "copy")
         for _ in range(timings.passes_max):
             found = await make_pass(run, None)

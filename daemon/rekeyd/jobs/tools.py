@@ -55,6 +55,8 @@ class Timings:
     placement_ttl_seconds: float
     write_seconds_max: float
     pause_seconds_max: float
+    pause_rest_seconds: float
+    """How long the writers go on after a pause in vain before the next one is taken."""
     pass_objects_small: int
     pass_bytes_small: int
     passes_max: int

@@ -18,7 +18,7 @@ Any method raises LedgerError where the database can't be reached.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,7 +27,7 @@ from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Counts, HeldReason, Job, JobPhase, JobState, ReceivedJob
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import CarryState, Location, ObjectVersion
-from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.ledger.placement_port import PlacementLedger
 
 SEGMENT_OBJECTS_MAX = 1000
 SEGMENT_BYTES_MAX = 64 * 1024**3
@@ -183,7 +183,8 @@ class JobLedger(Protocol):
         """Claim the next job: queued and due, running without a claim in force, or held and due to be looked at.
 
         By priority, then by age; never two of one tenant at a time, nor one while a claim on any job of the tenant
-        that was ended by others still has its lease. A queued job becomes `running`;
+        that was ended by others still has its lease, or one on a segment of a job that is finished. A queued job
+        becomes `running`;
         a held one stays held until `begin_job`. None where there is none.
         """
 
@@ -238,7 +239,13 @@ class JobLedger(Protocol):
 
         Leases stay: no other job of the tenant, and none of its segments, is claimed before they have run out.
         A pause in force ends with it. Cancelling a cancelled job changes nothing. Raises UnknownJobError,
-        ConflictError for a completed one.
+        ConflictError for a completed one, and for one amid its switch: the tenant's writers wait for it to end.
+        """
+
+    async def claims_end_in(self, job_id: str) -> float:
+        """In how many seconds the last claim will have ended that was held on the job or its segments; 0: all have.
+
+        Of a job that is finished: nothing is claimed for it any more. Raises UnknownJobError.
         """
 
     async def job(self, job_id: str) -> Job:
@@ -251,37 +258,6 @@ class JobLedger(Protocol):
 
     async def summary(self) -> LedgerSummary:
         """Counts for the metrics."""
-
-
-class PlacementLedger(Protocol):
-    """Placements and the state of keys."""
-
-    async def now(self) -> float:
-        """The database's time."""
-
-    async def placement(self, tenant: str) -> tuple[PlacementRecord | None, float]:
-        """The tenant's record, None where there is none, and the time at which it was read."""
-
-    async def change_placement(
-        self, claim: JobClaim, step: Callable[[PlacementRecord, float], PlacementRecord]
-    ) -> PlacementRecord:
-        """Take the step from the record as it stands and the time now, by compare-and-set on the epoch.
-
-        `step` is pure and may be called again; what it raises is raised and nothing is changed.
-        """
-
-    async def switch(
-        self, claim: JobClaim, step: Callable[[PlacementRecord, float], PlacementRecord]
-    ) -> PlacementRecord:
-        """`change_placement` to `dedicated`, and in the same transaction the comparison that allows it.
-
-        Raises ConflictError, and changes nothing, unless the move's rows count as verified under the terms of the
-        claim's job (its key and its `verify`), the latest pass was made in the pause now in force, is
-        listed, has no open segment, and every listed object is verified or excluded with a reason.
-        """
-
-    async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
-        """Record the state of the job's key; a state that it has already is no change and no audit record."""
 
 
 class ObjectLedger(Protocol):
@@ -345,7 +321,8 @@ class ObjectLedger(Protocol):
     ) -> Sequence[ObjectVersion]:
         """`retire` only: these source versions are about to be deleted. Gives those that may be.
 
-        Only rows that are `verified` or `retiring` with this very version, of a tenant that is `dedicated`.
+        Only rows that are `verified` or `retiring` with this very version, of a tenant that is `dedicated` by the
+        claim's move and under its job's key.
         """
 
     async def record_outcomes(self, claim: SegmentClaim, outcomes: Sequence[ObjectOutcome]) -> None:
@@ -361,7 +338,7 @@ class ObjectLedger(Protocol):
         """Put verified objects that were in no `retire` segment yet into some; gives how many of these are open.
 
         A bounded number at a time: call again until it gives 0, when every one has been in a segment that is done.
-        Raises ConflictError unless the tenant is `dedicated` by the claim's move.
+        Raises ConflictError unless the tenant is `dedicated` by the claim's move, under its job's key.
         """
 
     async def failed_objects(self, claim: JobClaim, limit: int) -> Sequence[tuple[str, str]]:

@@ -107,6 +107,9 @@ moves = sa.Table(
     # The terms under which its rows count as verified; null before the first pass.
     sa.Column("terms_key", sa.Text),
     sa.Column("terms_verify", sa.Text),
+    # The control object that was proposed last for its target, and the epoch of the one that took effect last.
+    sa.Column("proposed_control", sa.Text),
+    sa.Column("control_epoch", sa.BigInteger),
     sa.UniqueConstraint("tenant", "source", "target"),
 )
 
@@ -141,6 +144,10 @@ placements = sa.Table(
     sa.Column("key_ref", sa.Text, sa.ForeignKey("keys.ref")),
     sa.Column("pause_ends_at", sa.Double),
     sa.Column("writes_from", sa.Double),
+    # The highest epoch that was ever proposed.
+    sa.Column("proposed_epoch", sa.BigInteger, nullable=False, server_default="0"),
+    # Why it must not be served from this ledger; null: it may.
+    sa.Column("distrusted", sa.Text),
 )
 
 jobs = sa.Table(

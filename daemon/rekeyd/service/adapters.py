@@ -197,6 +197,8 @@ def _timings(settings: Settings) -> Timings:
         placement_ttl_seconds=migrate.placement_ttl_seconds,
         write_seconds_max=migrate.write_seconds_max,
         pause_seconds_max=migrate.pause_seconds_max,
+        # Over any length of time writers wait for less than half of it.
+        pause_rest_seconds=migrate.pause_seconds_max,
         pass_objects_small=migrate.pass_objects_small,
         pass_bytes_small=migrate.pass_bytes_small,
         passes_max=migrate.passes_max,

@@ -22,6 +22,7 @@ from rekeyd.ledger.port import (
 
 LONG = 60.0
 SHORT = 0.2
+TTL = 10.0
 LEASE = 1.5
 """Long enough to find it still there, short enough to wait until it isn't."""
 KEY = "arn:aws:kms:us-east-1:111122223333:key/"
@@ -149,17 +150,24 @@ def pausing(seconds: float = LONG) -> Callable[[PlacementRecord, float], Placeme
     return lambda record, now: pause(record, now, seconds)
 
 
+async def begin_pause(ledger: Ledger, claim: JobClaim, seconds: float = LONG) -> PlacementRecord:
+    """A pause, proposed and begun."""
+    await ledger.propose_pause(claim)
+    return await ledger.change_placement(claim, pausing(seconds))
+
+
 def dedicating(pause_epoch: int) -> Callable[[PlacementRecord, float], PlacementRecord]:
-    return lambda record, now: dedicate(record, now, pause_epoch, 10.0)
+    return lambda record, now: dedicate(record, now, pause_epoch)
 
 
 async def dedicated(ledger: Ledger, objects: Sequence[ObjectVersion]) -> JobClaim:
     """A job whose tenant is dedicated, with these objects verified."""
     claim = await running(ledger)
-    paused = await ledger.change_placement(claim, pausing())
+    paused = await begin_pause(ledger, claim)
     await list_all(ledger, claim, objects, paused.epoch)
     await carry(ledger)
     await ledger.switch(claim, dedicating(paused.epoch))
+    await ledger.open_writes(claim, TTL)
     return claim
 
 

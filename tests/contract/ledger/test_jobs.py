@@ -14,8 +14,10 @@ from tests.contract.ledger.stories import (
     LEASE,
     LONG,
     SHORT,
+    TTL,
     actions,
     admit,
+    begin_pause,
     claimed,
     dedicating,
     ids,
@@ -40,8 +42,13 @@ USES: dict[str, Use] = {
     "record_failed_attempt": lambda ledger, claim: ledger.record_failed_attempt(claim, "x"),
     "hold_job": lambda ledger, claim: ledger.hold_job(claim, "drift", "x", 60),
     "finish_job": lambda ledger, claim: ledger.finish_job(claim, "completed", None),
+    "propose_pause": lambda ledger, claim: ledger.propose_pause(claim),
     "change_placement": lambda ledger, claim: ledger.change_placement(claim, pausing()),
     "switch": lambda ledger, claim: ledger.switch(claim, dedicating(1)),
+    "open_writes": lambda ledger, claim: ledger.open_writes(claim, TTL),
+    "known_control": lambda ledger, claim: ledger.known_control(claim),
+    "distrust_placement": lambda ledger, claim: ledger.distrust_placement(claim, "x"),
+    "trust_placement": lambda ledger, claim: ledger.trust_placement(claim),
     "set_key_state": lambda ledger, claim: ledger.set_key_state(claim, "active"),
     "current_pass": lambda ledger, claim: ledger.current_pass(claim),
     "begin_pass": lambda ledger, claim: ledger.begin_pass(claim, None),
@@ -257,7 +264,7 @@ async def test_holding_ends_the_claims_on_its_segments_and_its_pause(ledger: Led
     claim = await running(ledger)
     await list_all(ledger, claim, versions(1))
     part = await segment(ledger, LEASE)
-    await ledger.change_placement(claim, pausing())
+    await begin_pause(ledger, claim)
 
     await ledger.hold_job(claim, "key_disabled", "x", 0)
 
@@ -311,7 +318,7 @@ async def test_failed_attempts_count_in_a_row_until_there_is_progress(ledger: Le
 )
 async def test_a_finished_job_is_over(ledger: Ledger, state: str, error: str | None) -> None:
     claim = await running(ledger)
-    await ledger.change_placement(claim, pausing())
+    await begin_pause(ledger, claim)
 
     await ledger.finish_job(claim, state, error)  # type: ignore[arg-type]
 
@@ -365,7 +372,7 @@ async def test_cancelling_ends_every_claim_and_the_pause(ledger: Ledger, other: 
     claim = await running(ledger)
     await list_all(ledger, claim, versions(1))
     part = await segment(ledger)
-    await ledger.change_placement(claim, pausing())
+    await begin_pause(ledger, claim)
 
     job = await other.cancel_job("job-1", "operator")
 
@@ -436,7 +443,7 @@ async def test_a_completed_job_is_not_cancelled(ledger: Ledger) -> None:
 async def test_cancelling_a_waiting_job_leaves_another_ones_pause(ledger: Ledger) -> None:
     claim = await running(ledger)
     await admit(ledger, "job-2")
-    paused = await ledger.change_placement(claim, pausing())
+    paused = await begin_pause(ledger, claim)
 
     await ledger.cancel_job("job-2", "operator")
 

@@ -28,9 +28,9 @@ from rekeyd.ledger.port import JobClaim, Ledger, ObjectOutcome, SegmentClaim, Se
 from rekeyd.ledger.sql import SqlLedger
 from tests.contract.ledger.stories import (
     LONG,
+    begin_pause,
     copy_of,
     dedicating,
-    pausing,
     running,
     verified,
     version,
@@ -170,7 +170,7 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
         self._finish_empty_segments()
         if any(row.state == "excluded" for row in self.rows.values()):
             return
-        epoch = self.run(self.ledger.change_placement(self.claim, pausing())).epoch
+        epoch = self.run(begin_pause(self.ledger, self.claim)).epoch
         number = self.run(self.ledger.begin_pass(self.claim, epoch)).number
         there = [row.source for _, row in sorted(self.rows.items()) if row.state == "verified"]
         state = self.run(self.ledger.record_page(self.claim, number, there, None, None))

@@ -19,11 +19,11 @@ from rekeyd.ledger.port import (
 from rekeyd.ledger.rows import PLANNED_BEFORE_MAX
 from tests.contract.ledger.stories import (
     LONG,
+    begin_pause,
     carry,
     copy_of,
     dedicated,
     list_all,
-    pausing,
     row_of,
     running,
     segment,
@@ -52,7 +52,7 @@ async def test_passes_are_numbered_from_1(ledger: Ledger) -> None:
 async def test_a_pass_of_the_same_pause_is_continued(ledger: Ledger) -> None:
     claim = await running(ledger)
     await list_all(ledger, claim, versions(1))
-    epoch = (await ledger.change_placement(claim, pausing())).epoch
+    epoch = (await begin_pause(ledger, claim)).epoch
 
     begun = await ledger.begin_pass(claim, epoch)
     page = versions(1)

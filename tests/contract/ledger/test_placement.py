@@ -12,8 +12,10 @@ from rekeyd.domain.tenant import PlacementRecord, end_pause, in_effect
 from rekeyd.ledger.port import JobClaim, Ledger, ObjectOutcome
 from tests.contract.ledger.stories import (
     SHORT,
+    TTL,
     actions,
     admit,
+    begin_pause,
     bodies,
     carry,
     claimed,
@@ -34,7 +36,7 @@ from tests.contract.ledger.stories import (
 
 async def paused(ledger: Ledger) -> tuple[JobClaim, int]:
     claim = await running(ledger)
-    return claim, (await ledger.change_placement(claim, pausing())).epoch
+    return claim, (await begin_pause(ledger, claim)).epoch
 
 
 async def stored(ledger: Ledger) -> PlacementRecord:
@@ -64,7 +66,7 @@ async def test_a_step_is_taken_from_the_record_and_the_time(ledger: Ledger) -> N
     claim = await running(ledger)
     before = await ledger.now()
 
-    changed = await ledger.change_placement(claim, pausing(30))
+    changed = await begin_pause(ledger, claim, 30)
 
     assert (changed.phase, changed.epoch) == ("paused", 1)
     assert changed.pause_ends_at is not None
@@ -101,17 +103,20 @@ async def test_the_epoch_never_falls_nor_stays_when_the_phase_changes(ledger: Le
             await ledger.change_placement(claim, wrong)
 
 
-async def test_a_pause_past_its_deadline_is_over_whoever_died(ledger: Ledger) -> None:
+async def test_a_pause_past_its_deadline_is_over_whoever_died(ledger: Ledger, other: Ledger) -> None:
     claim = await running(ledger)
-    first = await ledger.change_placement(claim, pausing(SHORT))
+    first = await begin_pause(ledger, claim, SHORT)
 
     async def over() -> bool:
-        record, now = await ledger.placement("acme")
-        assert record == first, "reading changes nothing"
-        return in_effect(record, now).phase == "shared"
+        record, now = await other.placement("acme")
+        assert record is not None
+        assert record == in_effect(first, now), "as soon as it is over, and no sooner"
+        return record.phase == "shared"
 
     await until(over)
-    again = await ledger.change_placement(claim, pausing())
+    (*_, returned) = [body for body in await bodies(ledger) if body["action"] == "placement.changed"]
+    assert (returned["outcome"], returned["epoch"], returned["job"]) == ("shared", first.epoch + 1, None)
+    again = await begin_pause(ledger, claim)
     assert again.epoch == first.epoch + 2
 
 
@@ -138,19 +143,38 @@ async def test_the_key_state_is_the_jobs_keys(ledger: Ledger) -> None:
     assert (record["outcome"], record["former"]) == ("active", "pending")
 
 
-async def test_the_switch_publishes_the_target(ledger: Ledger) -> None:
+async def test_the_switch_publishes_the_target_and_nobody_writes_yet(ledger: Ledger) -> None:
     claim, epoch = await paused(ledger)
     await list_all(ledger, claim, versions(3), epoch)
     await carry(ledger)
-    before = await ledger.now()
 
     record = await ledger.switch(claim, dedicating(epoch))
 
     assert await stored(ledger) == record
-    assert (record.phase, record.epoch, record.target) == ("dedicated", epoch + 1, target_of("acme"))
-    assert record.writes_from is not None
-    assert before + 10 <= record.writes_from <= await ledger.now() + 10
-    assert (await actions(ledger))[-1] == "placement.changed"
+    assert (record.phase, record.epoch, record.target) == ("dedicated", epoch + 2, target_of("acme"))
+    assert record.writes_from is None
+    assert (await actions(ledger))[-2:] == ["placement.changed", "placement.proposed"]
+    proposed = (await ledger.known_control(claim)).proposed
+    assert proposed is not None
+    assert (proposed.phase, proposed.epoch, proposed.returns_epoch) == ("dedicated", epoch + 2, None)
+
+
+async def test_writing_is_opened_one_time_to_live_from_a_time_after_the_switch(ledger: Ledger) -> None:
+    claim, epoch = await paused(ledger)
+    await list_all(ledger, claim, versions(3), epoch)
+    await carry(ledger)
+    with pytest.raises(ConflictError, match="paused"):
+        await ledger.open_writes(claim, TTL)
+    switched = await ledger.switch(claim, dedicating(epoch))
+    before = await ledger.now()
+
+    opened = await ledger.open_writes(claim, TTL)
+
+    assert opened == await stored(ledger) == replace(switched, writes_from=opened.writes_from)
+    assert opened.writes_from is not None
+    assert before + TTL <= opened.writes_from <= await ledger.now() + TTL
+    assert await ledger.open_writes(claim, 2 * TTL) == opened, "once"
+    assert (await ledger.known_control(claim)).written_epoch == opened.epoch
 
 
 async def test_switching_again_gives_the_same(ledger: Ledger) -> None:
@@ -161,11 +185,23 @@ async def test_switching_again_gives_the_same(ledger: Ledger) -> None:
     assert (await stored(ledger), await actions(ledger)) == before
 
 
+async def test_a_job_amid_its_switch_is_not_cancelled(ledger: Ledger) -> None:
+    """Its tenant's writers would wait for nobody."""
+    claim, epoch = await paused(ledger)
+    await list_all(ledger, claim, [], epoch)
+    await ledger.switch(claim, dedicating(epoch))
+    with pytest.raises(ConflictError, match="switch"):
+        await ledger.cancel_job("job-1", "operator")
+
+    await ledger.open_writes(claim, TTL)
+    assert (await ledger.cancel_job("job-1", "operator")).state == "cancelled"
+
+
 async def test_excluded_with_a_reason_and_dropped_objects_do_not_hinder_the_switch(ledger: Ledger) -> None:
     claim = await running(ledger)
     await list_all(ledger, claim, versions(3))
     await carry(ledger)
-    epoch = (await ledger.change_placement(claim, pausing())).epoch
+    epoch = (await begin_pause(ledger, claim)).epoch
     await list_all(ledger, claim, [*versions(2), version("new")], epoch)
     await work(
         ledger,
@@ -192,7 +228,7 @@ async def no_pass(ledger: Ledger) -> tuple[JobClaim, int]:
 
 async def pass_before_the_pause(ledger: Ledger) -> tuple[JobClaim, int]:
     claim, _ = await no_pause(ledger)
-    return claim, (await ledger.change_placement(claim, pausing())).epoch
+    return claim, (await begin_pause(ledger, claim)).epoch
 
 
 async def pass_of_a_former_pause(ledger: Ledger) -> tuple[JobClaim, int]:
@@ -200,7 +236,7 @@ async def pass_of_a_former_pause(ledger: Ledger) -> tuple[JobClaim, int]:
     await list_all(ledger, claim, versions(1), epoch)
     await carry(ledger)
     await ledger.change_placement(claim, end_pause)
-    return claim, (await ledger.change_placement(claim, pausing())).epoch
+    return claim, (await begin_pause(ledger, claim)).epoch
 
 
 async def pass_not_listed(ledger: Ledger) -> tuple[JobClaim, int]:
@@ -240,14 +276,14 @@ async def object_stale(ledger: Ledger) -> tuple[JobClaim, int]:
 
 async def object_not_swept(ledger: Ledger) -> tuple[JobClaim, int]:
     claim, _ = await no_pause(ledger)
-    epoch = (await ledger.change_placement(claim, pausing())).epoch
+    epoch = (await begin_pause(ledger, claim)).epoch
     await list_all(ledger, claim, [], epoch)
     return claim, epoch
 
 
 async def pause_over(ledger: Ledger) -> tuple[JobClaim, int]:
     claim = await running(ledger)
-    epoch = (await ledger.change_placement(claim, pausing(SHORT))).epoch
+    epoch = (await begin_pause(ledger, claim, SHORT)).epoch
     await list_all(ledger, claim, versions(1), epoch)
     await carry(ledger)
 
@@ -305,7 +341,7 @@ async def test_a_job_that_leads_elsewhere_changes_a_dedicated_placement_no_more(
     await admit(ledger, "job-1")
     await admit(ledger, "job-2", target="s3://byok-elsewhere/")
     claim = await claimed(ledger)
-    epoch = (await ledger.change_placement(claim, pausing())).epoch
+    epoch = (await begin_pause(ledger, claim)).epoch
     await list_all(ledger, claim, [], epoch)
     await ledger.switch(claim, dedicating(epoch))
     await ledger.finish_job(claim, "completed", None)
@@ -313,6 +349,8 @@ async def test_a_job_that_leads_elsewhere_changes_a_dedicated_placement_no_more(
     late = await claimed(ledger)
 
     for use in (
+        ledger.propose_pause(late),
+        ledger.open_writes(late, TTL),
         ledger.change_placement(late, end_pause),
         ledger.switch(late, dedicating(epoch)),
         ledger.begin_pass(late, None),

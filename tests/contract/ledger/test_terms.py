@@ -11,6 +11,7 @@ from tests.contract.ledger.stories import (
     KEY,
     LONG,
     admit,
+    begin_pause,
     bodies,
     carry,
     claimed,
@@ -18,7 +19,6 @@ from tests.contract.ledger.stories import (
     dedicated,
     dedicating,
     list_all,
-    pausing,
     running,
     segment,
     verified,
@@ -114,7 +114,7 @@ async def two_jobs(ledger: Ledger, first: JobClaim) -> JobClaim:
 
 async def test_nothing_is_switched_under_other_terms(ledger: Ledger) -> None:
     first = await running(ledger)
-    epoch = (await ledger.change_placement(first, pausing())).epoch
+    epoch = (await begin_pause(ledger, first)).epoch
     await list_all(ledger, first, versions(2), epoch)
     await carry(ledger)
     second = await two_jobs(ledger, first)

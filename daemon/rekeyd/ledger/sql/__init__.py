@@ -16,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from rekeyd.domain.audit import AuditRecord
+from rekeyd.domain.control import AuditHeads, ControlDocument, KnownControl
 from rekeyd.domain.errors import LedgerError
 from rekeyd.domain.job import Counts, HeldReason, Job, JobPhase, JobState, ReceivedJob
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location, ObjectVersion
-from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.domain.tenant import PlacementRecord, in_effect
 from rekeyd.ledger.port import (
     Admission,
     JobClaim,
@@ -34,6 +35,7 @@ from rekeyd.ledger.port import (
 from rekeyd.ledger.sql import (
     actions,
     admission,
+    control,
     jobs,
     passes,
     placements,
@@ -162,6 +164,9 @@ class SqlLedger:
     async def cancel_job(self, job_id: str, principal: str) -> Job:
         return await self._write(jobs.cancel_job, job_id, principal)
 
+    async def claims_end_in(self, job_id: str) -> float:
+        return await self._read(jobs.claims_end_in, job_id)
+
     async def job(self, job_id: str) -> Job:
         return await self._read(reading.read_job, job_id)
 
@@ -179,7 +184,13 @@ class SqlLedger:
         return await self._read(transaction.database_time)
 
     async def placement(self, tenant: str) -> tuple[PlacementRecord | None, float]:
-        return await self._read(placements.read_placement, tenant)
+        record, now = await self._read(placements.read_placement, tenant)
+        if record is None or in_effect(record, now) == record:
+            return record, now
+        return await self._write(placements.return_by_deadline, tenant)
+
+    async def propose_pause(self, claim: JobClaim) -> ControlDocument:
+        return await self._write(placements.propose_pause, claim)
 
     async def change_placement(
         self, claim: JobClaim, step: Callable[[PlacementRecord, float], PlacementRecord]
@@ -190,6 +201,21 @@ class SqlLedger:
         self, claim: JobClaim, step: Callable[[PlacementRecord, float], PlacementRecord]
     ) -> PlacementRecord:
         return await self._write(placements.switch, claim, step)
+
+    async def open_writes(self, claim: JobClaim, ttl_seconds: float) -> PlacementRecord:
+        return await self._write(placements.open_target, claim, ttl_seconds)
+
+    async def known_control(self, claim: JobClaim) -> KnownControl:
+        return await self._read(control.known_control, claim)
+
+    async def knows_heads(self, heads: AuditHeads) -> bool:
+        return await self._read(control.knows_heads, heads)
+
+    async def distrust_placement(self, claim: JobClaim, reason: str) -> None:
+        await self._write(placements.distrust_placement, claim, reason)
+
+    async def trust_placement(self, claim: JobClaim) -> None:
+        await self._write(placements.trust_placement, claim)
 
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         await self._write(placements.set_key_state, claim, state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
 
 from rekeyd.domain.errors import ConflictError
@@ -20,14 +21,17 @@ from rekeyd.ledger.port import JobClaim
 from rekeyd.ledger.schema import (
     FAILED_OBJECT,
     UNFINISHED_JOB,
+    UNFINISHED_SEGMENT,
     DatabaseTime,
     jobs,
+    moves,
     objects,
+    segments,
 )
 from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
-from rekeyd.ledger.sql.placements import change_key_state, end_pause_in_force
+from rekeyd.ledger.sql.placements import awaits_opening, change_key_state, end_pause_in_force
 from rekeyd.ledger.sql.reading import read_job
-from rekeyd.ledger.sql.transaction import Transaction
+from rekeyd.ledger.sql.transaction import Transaction, database_time
 
 _UNCLAIMED = {"holder": None, "lease_expires_at": None}
 """What ends one's own claim: whoever gives it up has stopped."""
@@ -57,15 +61,29 @@ def claim_job(tx: Transaction, holder: str, lease_seconds: float) -> JobClaim | 
 
 def next_job() -> sa.Select[tuple[str, str, int]]:
     """Id, state and fence of the job to claim next: a walk along the index of unfinished jobs."""
-    other = jobs.alias("other")
+    other, ended = jobs.alias("other"), jobs.alias("ended")
     tenant_claimed = (
         sa.select(other.c.id)
         .where(other.c.tenant == jobs.c.tenant, other.c.lease_expires_at > DatabaseTime())
         .exists()
     )
+    # A job may have been cancelled while nobody held it, and segments of it were held all the same.
+    segment_claimed = (
+        sa.select(segments.c.id)
+        .join(moves, moves.c.id == segments.c.move_id)
+        .join(ended, ended.c.id == segments.c.job_id)
+        .where(
+            moves.c.tenant == jobs.c.tenant,
+            sa.text(UNFINISHED_SEGMENT),
+            segments.c.lease_expires_at > DatabaseTime(),
+            ended.c.finished_at.is_not(None),
+        )
+        .exists()
+    )
     return (
         sa.select(jobs.c.id, jobs.c.state, jobs.c.fence)
         .where(sa.text(UNFINISHED_JOB), jobs.c.due_at <= DatabaseTime(), sa.not_(tenant_claimed))
+        .where(sa.not_(segment_claimed))
         .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # PostgreSQL's; in SQLite this transaction has the lock
@@ -184,6 +202,8 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         return former
     if former.state not in CANCELLABLE_STATES:
         raise ConflictError(f"{job_id} is {former.state}: it can't be cancelled any more")
+    if awaits_opening(tx.db, former):
+        raise ConflictError(f"{job_id} is amid its switch, which is final: writers wait until it has ended")
     tx.db.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id)
@@ -194,6 +214,19 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         end_pause_in_force(tx, former.tenant, actor=principal, job=job_id)
     _record(tx, "job.cancelled", former, principal, former=former.state)
     return read_job(tx.db, job_id)
+
+
+def claims_end_in(db: Connection, job_id: str) -> float:
+    """In how many seconds the last lease ends that is on the job or its segments; 0 where none is left."""
+    read_job(db, job_id)
+    leases = sa.union_all(
+        sa.select(jobs.c.lease_expires_at).where(jobs.c.id == job_id),
+        sa.select(segments.c.lease_expires_at)
+        .join(jobs, jobs.c.move_id == segments.c.move_id)
+        .where(jobs.c.id == job_id, segments.c.job_id == job_id, sa.text(UNFINISHED_SEGMENT)),
+    ).subquery()
+    latest = db.execute(sa.select(sa.func.max(leases.c.lease_expires_at))).scalar_one()
+    return 0.0 if latest is None else max(float(latest) - database_time(db), 0.0)
 
 
 def _tenant_is_worked_on(tx: Transaction, tenant: str) -> bool:

@@ -8,18 +8,24 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from rekeyd.domain.control import ControlDocument
 from rekeyd.domain.errors import ConflictError
+from rekeyd.domain.job import Job
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location
-from rekeyd.domain.tenant import PlacementRecord, end_pause, in_effect
+from rekeyd.domain.tenant import PlacementRecord, end_pause, in_effect, next_pause_epoch, open_writes
 from rekeyd.ledger.port import JobClaim
 from rekeyd.ledger.schema import jobs, keys, moves, passes, placements
 from rekeyd.ledger.sql.claims import change_job
+from rekeyd.ledger.sql.control import confirm, outstanding, propose
 from rekeyd.ledger.sql.reading import read_tally
 from rekeyd.ledger.sql.terms import read_terms, terms_of
 from rekeyd.ledger.sql.transaction import Transaction, database_time
 
 Step = Callable[[PlacementRecord, float], PlacementRecord]
+
+DEADLINE = "the pause's deadline"
+"""Who ended it, in the audit trail, where nobody did."""
 
 _SETTLED = ("verified", "excluded", "dropped")
 """With every object in one of these states a move is complete."""
@@ -36,11 +42,44 @@ def read_placement(db: Connection, tenant: str) -> tuple[PlacementRecord | None,
     return _read(db, tenant), now
 
 
+def return_by_deadline(tx: Transaction, tenant: str) -> tuple[PlacementRecord | None, float]:
+    """End the tenant's pause if its deadline has passed; gives the record as it is then, and a time before it.
+
+    Under the write lock: a switch out of that pause was committed before, or finds the pause ended.
+    """
+    now = tx.now()
+    record = _read(tx.db, tenant)
+    if record is None:
+        return None, now
+    returned = in_effect(record, now)
+    _write(tx, record, returned, actor=DEADLINE, job=None)
+    return returned, now
+
+
+def propose_pause(tx: Transaction, claim: JobClaim) -> ControlDocument:
+    """Propose the next pause, or give the one that was proposed and hasn't begun."""
+    change_job(tx.db, claim)
+    record, now = record_of_move(tx, claim), tx.now()
+    if record.phase == "dedicated":
+        raise ConflictError(f"{record.tenant} is dedicated: it isn't paused any more")
+    waiting = outstanding(tx.db, claim.job, record, end_pause(record, now).epoch)
+    if waiting is not None:
+        return waiting
+    epoch = next_pause_epoch(record, now)
+    tx.db.execute(
+        sa.update(placements).where(placements.c.tenant == record.tenant).values(proposed_epoch=epoch)
+    )
+    return propose(tx, claim, "paused", epoch)
+
+
 def change_placement(tx: Transaction, claim: JobClaim, step: Step) -> PlacementRecord:
     """Take the step from the record as it stands and the time now."""
     change_job(tx.db, claim)
-    record = _record_of_move(tx, claim)
+    record = record_of_move(tx, claim)
     changed = step(record, tx.now())
+    begins = changed.phase == "paused" and changed.epoch != record.epoch
+    if begins:
+        confirm(tx, claim.job, changed.epoch)
     _write(tx, record, changed, actor=claim.holder, job=claim.job.id)
     return changed
 
@@ -48,7 +87,7 @@ def change_placement(tx: Transaction, claim: JobClaim, step: Step) -> PlacementR
 def switch(tx: Transaction, claim: JobClaim, step: Step) -> PlacementRecord:
     """Take the step to `dedicated` where the ledger's rows allow it."""
     change_job(tx.db, claim)
-    record, now = _record_of_move(tx, claim), tx.now()
+    record, now = record_of_move(tx, claim), tx.now()
     if record.phase == "dedicated":
         return record  # the answer to the call that did it was lost
     if read_terms(tx.db, claim.job.move_id) != terms_of(claim.job):
@@ -60,7 +99,19 @@ def switch(tx: Transaction, claim: JobClaim, step: Step) -> PlacementRecord:
     if changed.phase != "dedicated" or changed.target != claim.job.target:
         raise ConflictError(f"{record.tenant}: the step leads to {changed.phase} in {changed.target}")
     _write(tx, record, changed, actor=claim.holder, job=claim.job.id)
+    propose(tx, claim, "dedicated", changed.epoch)
     return changed
+
+
+def open_target(tx: Transaction, claim: JobClaim, ttl_seconds: float) -> PlacementRecord:
+    """Have writing begin one time to live from now. `dedicated` was committed by an earlier transaction."""
+    change_job(tx.db, claim)
+    record = record_of_move(tx, claim)
+    opened = open_writes(record, tx.now(), ttl_seconds)
+    if opened != record:
+        confirm(tx, claim.job, opened.epoch)
+        _write(tx, record, opened, actor=claim.holder, job=claim.job.id)
+    return opened
 
 
 def end_pause_in_force(tx: Transaction, tenant: str, *, actor: str, job: str) -> None:
@@ -68,6 +119,39 @@ def end_pause_in_force(tx: Transaction, tenant: str, *, actor: str, job: str) ->
     record = _read(tx.db, tenant)
     if record is not None:
         _write(tx, record, end_pause(record, tx.now()), actor=actor, job=job)
+
+
+def distrust_placement(tx: Transaction, claim: JobClaim, reason: str) -> None:
+    """Have the tenant's placement not be served."""
+    _set_distrusted(tx, claim, reason)
+
+
+def trust_placement(tx: Transaction, claim: JobClaim) -> None:
+    """Have it be served again."""
+    _set_distrusted(tx, claim, None)
+
+
+def _set_distrusted(tx: Transaction, claim: JobClaim, reason: str | None) -> None:
+    change_job(tx.db, claim)
+    tenant = claim.job.tenant
+    record = _read(tx.db, tenant)
+    if record is None or record.distrusted == reason:
+        return
+    tx.db.execute(sa.update(placements).where(placements.c.tenant == tenant).values(distrusted=reason))
+    tx.record(
+        "placement.trusted" if reason is None else "placement.distrusted",
+        actor=claim.holder,
+        tenant=tenant,
+        job=claim.job.id,
+        epoch=record.epoch,
+        reason=reason,
+    )
+
+
+def awaits_opening(db: Connection, job: Job) -> bool:
+    """Whether the job's tenant is dedicated by it, and its writers still wait for the switch to end."""
+    record = _read(db, job.tenant)
+    return record is not None and record.writes_from is None and dedicated_by(db, job)
 
 
 def set_key_state(tx: Transaction, claim: JobClaim, state: KeyState) -> None:
@@ -98,25 +182,16 @@ def change_key_state(tx: Transaction, claim: JobClaim, changes: Mapping[KeyState
     )
 
 
-def dedicated_to(db: Connection, tenant: str, move_id: int) -> bool:
-    """Whether the tenant's data live, for good, where this move leads. Says no more about any other move."""
-    found = db.execute(
-        sa.select(placements.c.tenant)
-        .join(
-            moves,
-            sa.and_(
-                moves.c.tenant == placements.c.tenant,
-                moves.c.source == placements.c.source,
-                moves.c.target == placements.c.target,
-            ),
-        )
-        .where(
-            placements.c.tenant == tenant,
-            placements.c.phase == "dedicated",
-            moves.c.id == move_id,
-        )
-    ).first()
-    return found is not None
+def dedicated_by(db: Connection, job: Job) -> bool:
+    """Whether the tenant's data live, for good, where the job's move leads, and under its key.
+
+    Says no more about any other move, nor about a job with another key: what is verified is so under the one that the
+    placement names.
+    """
+    record = _read(db, job.tenant)
+    if record is None or record.phase != "dedicated":
+        return False
+    return (record.source, record.target, record.key_ref) == (job.source, job.target, job.message.key.arn)
 
 
 def check_not_dedicated(db: Connection, tenant: str) -> None:
@@ -128,16 +203,24 @@ def check_not_dedicated(db: Connection, tenant: str) -> None:
         raise ConflictError(f"{tenant} is dedicated: nothing more is copied")
 
 
-def _record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
-    """The tenant's record, heading where the claim's job leads."""
-    record = _read(tx.db, claim.job.tenant)
+def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
+    """The tenant's record, heading where the claim's job leads.
+
+    Raises ConflictError where it is dedicated elsewhere, or under another key.
+    """
+    job = claim.job
+    record = _read(tx.db, job.tenant)
     if record is None:
-        raise ConflictError(f"{claim.job.tenant} has no placement")
-    heading = (claim.job.source, claim.job.target)
-    if record.phase == "dedicated" and (record.source, record.target) != heading:
-        raise ConflictError(f"{record.tenant} is dedicated in {record.target}")
+        raise ConflictError(f"{job.tenant} has no placement")
+    if record.phase == "dedicated":
+        if not dedicated_by(tx.db, job):
+            raise ConflictError(f"{job.tenant} is dedicated in {record.target} under {record.key_ref}")
+        return record
+    key_ref = job.message.key.arn
+    key_state = tx.db.execute(sa.select(keys.c.state).where(keys.c.ref == key_ref)).scalar_one()
+    record = replace(record, key_ref=key_ref, key_state=key_state)
     if in_effect(record, tx.now()).phase == "shared":
-        return replace(record, source=heading[0], target=heading[1])
+        return replace(record, source=job.source, target=job.target)
     return record
 
 
@@ -158,11 +241,14 @@ def _read(db: Connection, tenant: str) -> PlacementRecord | None:
         key_state=row.state,
         pause_ends_at=row.pause_ends_at,
         writes_from=row.writes_from,
+        proposed_epoch=row.proposed_epoch,
+        key_ref=row.key_ref,
+        distrusted=row.distrusted,
     )
 
 
 def _write(
-    tx: Transaction, record: PlacementRecord, changed: PlacementRecord, *, actor: str, job: str
+    tx: Transaction, record: PlacementRecord, changed: PlacementRecord, *, actor: str, job: str | None
 ) -> None:
     """Compare and set. The epoch grows with every change of phase and never falls."""
     if changed == record:
@@ -179,7 +265,8 @@ def _write(
             epoch=changed.epoch,
             pause_ends_at=changed.pause_ends_at,
             writes_from=changed.writes_from,
-            key_ref=sa.select(jobs.c.key_ref).where(jobs.c.id == job).scalar_subquery(),
+            proposed_epoch=changed.proposed_epoch,
+            key_ref=changed.key_ref,
         )
     )
     if stored.rowcount != 1:

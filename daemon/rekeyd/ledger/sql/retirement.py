@@ -14,7 +14,7 @@ from rekeyd.ledger.rows import WORKED_ON, Weight
 from rekeyd.ledger.schema import moves, objects
 from rekeyd.ledger.sql.claims import change_job, change_segment
 from rekeyd.ledger.sql.cutting import assign
-from rekeyd.ledger.sql.placements import dedicated_to
+from rekeyd.ledger.sql.placements import dedicated_by
 from rekeyd.ledger.sql.rows import mark_retiring, rows_named, version_digest_row
 from rekeyd.ledger.sql.transaction import Transaction, digest
 
@@ -29,7 +29,7 @@ def record_intents(
     if claim.stage != "retire":
         raise ValueError(f"a {claim.stage} segment deletes no source")
     change_segment(tx.db, claim)
-    if not dedicated_to(tx.db, claim.job.tenant, claim.job.move_id):
+    if not dedicated_by(tx.db, claim.job):
         return []
     rows = rows_named(tx.db, claim, sources)
     allowed = [
@@ -62,8 +62,10 @@ def plan_retirement(tx: Transaction, claim: JobClaim) -> int:
     """
     change_job(tx.db, claim)
     move_id = claim.job.move_id
-    if not dedicated_to(tx.db, claim.job.tenant, move_id):
-        raise ConflictError(f"{claim.job.tenant} isn't dedicated by this move: nothing may be retired")
+    if not dedicated_by(tx.db, claim.job):
+        raise ConflictError(
+            f"{claim.job.tenant} isn't dedicated by this move under its key: nothing may be retired"
+        )
     move = tx.db.execute(sa.select(moves).where(moves.c.id == move_id)).one()
     if move.retire_planned or move.open_retirements > RETIREMENTS_PLANNED_MAX // 2:
         return int(move.open_retirements)

@@ -98,6 +98,26 @@ def chains(db: Connection) -> Sequence[str]:
     return db.execute(sa.select(audit.c.chain).distinct().order_by(audit.c.chain)).scalars().all()
 
 
+def heads(db: Connection) -> dict[str, tuple[int, str]]:
+    """The last record of every chain: its number and its hash. One seek a chain and one more, however long they are."""
+    found: dict[str, tuple[int, str]] = {}
+    last = ""
+    while True:
+        head = db.execute(
+            sa.select(audit.c.chain, audit.c.sequence, audit.c.hash)
+            .where(
+                audit.c.chain
+                == sa.select(sa.func.min(audit.c.chain)).where(audit.c.chain > last).scalar_subquery()
+            )
+            .order_by(audit.c.sequence.desc())
+            .limit(1)
+        ).first()
+        if head is None:
+            return found
+        last = head.chain
+        found[last] = (head.sequence, head.hash)
+
+
 def records_after(db: Connection, chain: str, sequence: int, limit: int) -> Sequence[AuditRecord]:
     """At most `limit` records of a chain, those after `sequence`."""
     found = db.execute(

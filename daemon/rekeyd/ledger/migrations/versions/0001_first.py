@@ -30,6 +30,8 @@ def _make_tenants() -> None:
         sa.Column("retire_planned", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("terms_key", sa.Text(), nullable=True),
         sa.Column("terms_verify", sa.Text(), nullable=True),
+        sa.Column("proposed_control", sa.Text(), nullable=True),
+        sa.Column("control_epoch", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_moves"),
         sa.UniqueConstraint("tenant", "source", "target", name="uq_moves_tenant"),
     )
@@ -61,6 +63,8 @@ def _make_tenants() -> None:
         sa.Column("key_ref", sa.Text(), nullable=True),
         sa.Column("pause_ends_at", sa.Double(), nullable=True),
         sa.Column("writes_from", sa.Double(), nullable=True),
+        sa.Column("proposed_epoch", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("distrusted", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["key_ref"], ["keys.ref"], name="fk_placements_key_ref"),
         sa.PrimaryKeyConstraint("tenant", name="pk_placements"),
     )
