@@ -318,6 +318,7 @@ async def test_a_switch_that_is_committed_as_the_pauses_time_ends_is_no_failed_a
         process.seen_ledger.after["switch"] = late
         await process.move()
         await world.assert_moved(process.direct, objects)
+        assert "job.attempt_failed" not in await world.actions(process.direct)
     assert len(world.metrics.pauses) == 1
 
 
