@@ -24,6 +24,7 @@ from rekeyd.domain.job import Job
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.migrate import migrate
+from rekeyd.jobs.outage import Outage
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.segment import SegmentWork
 from rekeyd.jobs.tools import Tools
@@ -276,7 +277,8 @@ class Worker:
         structlog.contextvars.bind_contextvars(**_log_context(job), segment=claim.segment_id)
         try:
             route = self._tools.route_of(job, target_checks_checksums=checks)
-            work = SegmentWork(claim, kept, route, self._tools, self._stopping)
+            outage = Outage(self._tools.objects_in_flight_max) if run is None else run.outage
+            work = SegmentWork(claim, kept, route, self._tools, self._stopping, outage)
             await first_of(work.do(), kept.keep())
         except ClaimLostError as error:
             self._tools.metrics.count_lost_claim()
