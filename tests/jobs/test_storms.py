@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from rekeyd.domain.errors import UnavailableError
 from rekeyd.domain.objects import OWN_PREFIX
 from rekeyd.ledger import rows
+from rekeyd.ledger.sql import passes
 from tests.doubles.faulty import Call
+from tests.doubles.mortal import DiedError, Life
 from tests.jobs.world import FINAL, SOURCE, TARGET_BUCKET, Data, World, eventually
 
 REQUESTS_MAX = 3
@@ -92,3 +96,34 @@ async def test_a_target_that_drops_nothing_holds_the_job_at_the_first_copies(wor
     async with world.process() as process:
         await process.work(until=FINAL)
         await world.assert_moved(process.direct, {"000": objects["000"]})
+
+
+async def test_more_may_vanish_than_is_settled_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "ROWS_READ_MAX", 3)
+    objects = world.fill(many(20))
+
+    def remove_most() -> None:
+        for name in [*objects][1:]:
+            world.remove(name)
+
+    world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(remove_most)
+    life = Life()
+    async with world.process(life=life) as process:
+        process.seen_ledger.after["settle_missing"] = _dies(life)
+        await world.admit(process.direct)
+        with pytest.raises(BaseExceptionGroup) as died:
+            await process.worker.run()
+        assert died.group_contains(DiedError)
+    await world.expire_leases()
+    async with world.process("daemon-2") as process:
+        await process.work()
+        await world.assert_moved(process.direct, {"000": objects["000"]})
+
+
+def _dies(life: Life) -> Callable[[object], Awaitable[None]]:
+    async def die(_answer: object) -> None:
+        life.die()
+
+    return die

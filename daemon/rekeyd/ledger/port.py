@@ -138,6 +138,8 @@ class PassState:
     """The epoch of the pause in which it is made; None for one while writers go on."""
     resume_after: str | None
     """The cursor with which its listing goes on."""
+    settling: bool
+    """Its listing is complete, and not all of what it did not list is `vanished` yet: go on with `settle_missing`."""
     listed: bool
     """Its listing is complete; what it did not list has vanished, and those rows are `vanished` now."""
     changed_objects: int
@@ -316,9 +318,17 @@ class ObjectLedger(Protocol):
         that was put again has another `modified`, and with it another version, whatever its ETag.
         Any other is `listed` and goes into a `carry` segment; where the former version's outcome isn't known,
         it joins `planned_before`. With `resume_after` None the listing is complete: rows that it didn't see are
-        `vanished` (those excluded, failed or never copied as well) and go into `sweep` segments. A page that was
+        `vanished` (those excluded, failed or never copied as well) and go into `sweep` segments. Where these are
+        many, only some are by now, and the pass is `settling`. A page that was
         entered already changes nothing. Raises ConflictError for a page that doesn't follow the cursor, or that
         is to be followed by itself, and for a tenant that is `dedicated`: nothing more is copied then.
+        """
+
+    async def settle_missing(self, claim: JobClaim, number: int) -> PassState:
+        """Have some more rows that pass `number`'s complete listing didn't see be `vanished`, a bounded number.
+
+        Call again until the pass is `listed`; from then on it changes nothing. Raises ConflictError for a pass that
+        isn't the latest, for one whose listing isn't complete, and for a tenant that is `dedicated`.
         """
 
     async def claim_segment(self, holder: str, lease_seconds: float) -> SegmentClaim | None:

@@ -20,6 +20,7 @@ UNFINISHED_JOB = "jobs.finished_at IS NULL"
 UNFINISHED_SEGMENT = "segments.state <> 'done'"
 WAITING_OBJECT = "objects.segment_id IS NOT NULL"
 FAILED_OBJECT = "objects.state = 'failed'"
+UNDROPPED_OBJECT = "objects.state <> 'dropped'"
 """The conditions of partial indexes.
 
 SQLite uses such an index only where the query has the same condition word for word, so queries take the
@@ -257,7 +258,13 @@ objects = sa.Table(
     sa.Column("seen_pass", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-sa.Index("ix_objects_seen", objects.c.move_id, objects.c.seen_pass)
+sa.Index(
+    "ix_objects_seen",
+    objects.c.move_id,
+    objects.c.seen_pass,
+    sqlite_where=sa.text(UNDROPPED_OBJECT),
+    postgresql_where=sa.text(UNDROPPED_OBJECT),
+)
 sa.Index(
     "ix_objects_waiting",
     objects.c.segment_id,

@@ -213,6 +213,9 @@ class SqlLedger:
         page = passes.Page(number, objects, after, resume_after)
         return await self._write(passes.record_page, claim, page)
 
+    async def settle_missing(self, claim: JobClaim, number: int) -> PassState:
+        return await self._write(passes.settle_missing, claim, number)
+
     async def claim_segment(self, holder: str, lease_seconds: float) -> SegmentClaim | None:
         return await self._write(segments.claim_segment, holder, lease_seconds)
 

@@ -173,7 +173,7 @@ def _make_objects() -> None:
         sa.PrimaryKeyConstraint("move_id", "key", name="pk_objects"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_objects_seen", "objects", ["move_id", "seen_pass"])
+    _index_partly("ix_objects_seen", "objects", ["move_id", "seen_pass"], "objects.state <> 'dropped'")
     _index_partly("ix_objects_failed", "objects", ["move_id", "key"], "objects.state = 'failed'")
     op.create_index(
         "ix_objects_waiting",
