@@ -30,7 +30,9 @@ async def not_a_tenants(call: Call) -> None:
 
 def tried(world: World, operation: str) -> list[str]:
     """The tenant's keys for which the target was asked, each once for all its repetitions."""
-    calls = [call for call in world.script.calls if (call.operation, call.bucket) == (operation, TARGET_BUCKET)]
+    calls = [
+        call for call in world.script.calls if (call.operation, call.bucket) == (operation, TARGET_BUCKET)
+    ]
     names = [call.keys[0] for call in calls if not call.keys[0].startswith(OWN_PREFIX)]
     return names[::REQUESTS_MAX]
 
@@ -98,9 +100,7 @@ async def test_a_target_that_drops_nothing_holds_the_job_at_the_first_copies(wor
         await world.assert_moved(process.direct, {"000": objects["000"]})
 
 
-async def test_more_may_vanish_than_is_settled_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_may_vanish_than_is_settled_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "ROWS_READ_MAX", 3)
     objects = world.fill(many(20))
 

@@ -13,6 +13,7 @@ from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.tenant import PlacementRecord, dedicate, end_pause, pause
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.passes import make_pass
+from rekeyd.jobs.provision import OTHER_BUCKET, canary_reads
 from rekeyd.jobs.run import JobRun
 
 log = structlog.get_logger()
@@ -56,6 +57,8 @@ async def _last_pass_and_switch(run: JobRun, paused: PlacementRecord) -> Placeme
     if isinstance(found, Held):
         return found
     await _abort_unfinished_uploads(run)
+    if not await canary_reads(run.tools, run.job):
+        return OTHER_BUCKET
     await run.tools.ledger.enter_phase(run.claim, "switch")
     step = partial(dedicate, pause_epoch=paused.epoch, ttl_seconds=run.tools.timings.placement_ttl_seconds)
     switched = await run.tools.ledger.switch(run.claim, step)

@@ -39,7 +39,7 @@ _RETIRED_AT_ONCE_MAX = 100
 class SegmentWork:
     """The work on one claimed segment."""
 
-    def __init__(  # noqa: PLR0913 - what a worker, a run and a claim have in common
+    def __init__(
         self,
         claim: SegmentClaim,
         kept: KeptClaim,

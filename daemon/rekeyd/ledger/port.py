@@ -192,16 +192,19 @@ class JobLedger(Protocol):
     async def renew_job(self, claim: JobClaim) -> None:
         """Extend the claim to its full length from now on."""
 
-    async def release_job(self, claim: JobClaim, due_in_seconds: float = 0.0) -> None:
+    async def release_job(
+        self, claim: JobClaim, due_in_seconds: float = 0.0, *, settled: bool = True
+    ) -> None:
         """Give the claim up: the job keeps its state and phase, nothing is counted against it.
 
-        It can be claimed again `due_in_seconds` from now (at once, or once its grace is over).
+        It can be claimed again `due_in_seconds` from now (at once, or once its grace is over). Without `settled` a call
+        made under the claim may still take effect: its lease stays, as where others end it.
         """
 
     async def begin_job(self, claim: JobClaim) -> None:
         """What held the job, if anything did, is over: it is `running`, `held_reason` is cleared.
 
-        So is what made its key `unavailable`: it is `active` again.
+        So is what made its key `unavailable`: it is `active` again. Refusals of its segments are forgotten.
         """
 
     async def enter_phase(self, claim: JobClaim, phase: JobPhase) -> None:
@@ -211,11 +214,18 @@ class JobLedger(Protocol):
         """Count an attempt that ended in an unforeseen error; gives how many in a row there were."""
 
     async def hold_job(
-        self, claim: JobClaim, reason: HeldReason, error: str, recheck_seconds: float | None
+        self,
+        claim: JobClaim,
+        reason: HeldReason,
+        error: str,
+        recheck_seconds: float | None,
+        *,
+        settled: bool = True,
     ) -> None:
         """End the claim and all claims on its segments; the job is `held`, and due again after `recheck_seconds`.
 
-        Whoever holds the job has stopped its own work: the job may be claimed when it is due. Its segments' holders,
+        Whoever holds the job has stopped its own work: the job may be claimed when it is due; without `settled`, once
+        the claim's lease has run out as well, see `release_job`. Its segments' holders,
         in other processes perhaps, are fenced out, and each segment is claimed again once its lease has run out.
         With None only a person picks it up (`resume_job`).
 
@@ -224,7 +234,12 @@ class JobLedger(Protocol):
         """
 
     async def finish_job(
-        self, claim: JobClaim, state: Literal["completed", "failed"], error: str | None
+        self,
+        claim: JobClaim,
+        state: Literal["completed", "failed"],
+        error: str | None,
+        *,
+        settled: bool = True,
     ) -> None:
         """End the job and its claims, in the way of `hold_job`. A pause in force ends with it."""
 
@@ -285,6 +300,15 @@ class PlacementLedger(Protocol):
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         """Record the state of the job's key; a state that it has already is no change and no audit record."""
 
+    async def keep_canary(self, claim: JobClaim, token: str) -> str:
+        """Record by which token the canary in the claim's target is known, before it is written there.
+
+        The first one that is recorded for a move stays. Gives that.
+        """
+
+    async def canary(self, job: Job) -> str | None:
+        """The token that is recorded for the job's move; None where none is, so that nothing was written yet."""
+
 
 class ObjectLedger(Protocol):
     """Passes, segments and objects of the claim's move."""
@@ -343,6 +367,17 @@ class ObjectLedger(Protocol):
 
     async def release_segment(self, claim: SegmentClaim) -> None:
         """Give the claim up, having stopped; the segment can be claimed at once."""
+
+    async def refuse_segment(
+        self, claim: SegmentClaim, reason: HeldReason, error: str, again_seconds: float, *, settled: bool
+    ) -> None:
+        """Give the claim up, and count, for whoever holds the job, that the segment can't be worked on here, and why.
+
+        It can be claimed again after `again_seconds`; without `settled` once the claim's lease has run out.
+        """
+
+    async def refused_segment(self, claim: JobClaim, refusals_min: int) -> tuple[HeldReason, str] | None:
+        """Why a segment of the claim's move was refused last, where one was so often since the job was begun."""
 
     async def segment_rows(self, claim: SegmentClaim) -> Sequence[ObjectRow]:
         """The objects of the segment that are not done, in key order.

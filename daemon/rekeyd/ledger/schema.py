@@ -108,6 +108,8 @@ moves = sa.Table(
     # The terms under which its rows count as verified; null before the first pass.
     sa.Column("terms_key", sa.Text),
     sa.Column("terms_verify", sa.Text),
+    # The token in the target's canary, recorded before that is written; null until then.
+    sa.Column("canary", sa.Text),
     sa.UniqueConstraint("tenant", "source", "target"),
 )
 
@@ -216,6 +218,10 @@ segments = sa.Table(
     sa.Column("holder", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("lease_expires_at", sa.Double),
+    # How often whoever claimed it could not work on it since the job was begun, and why last.
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refusal_reason", sa.Text),
+    sa.Column("refusal", sa.Text),
 )
 sa.Index(
     "ix_segments_unfinished",

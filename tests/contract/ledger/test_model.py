@@ -102,7 +102,9 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
         self._enter(first)
         if settlings < 0:
             return
-        state = self.run(self.ledger.record_page(self.claim, self.number, list(rest.values()), "page 2", None))
+        state = self.run(
+            self.ledger.record_page(self.claim, self.number, list(rest.values()), "page 2", None)
+        )
         self._enter(rest)
         self._settle(AT_ONCE - len(rest), listed=state.listed)
         for _ in range(settlings):

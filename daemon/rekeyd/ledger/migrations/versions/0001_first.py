@@ -30,6 +30,7 @@ def _make_tenants() -> None:
         sa.Column("retire_planned", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("terms_key", sa.Text(), nullable=True),
         sa.Column("terms_verify", sa.Text(), nullable=True),
+        sa.Column("canary", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_moves"),
         sa.UniqueConstraint("tenant", "source", "target", name="uq_moves_tenant"),
     )
@@ -135,6 +136,9 @@ def _make_segments() -> None:
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("lease_expires_at", sa.Double(), nullable=True),
+        sa.Column("refusals", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refusal_reason", sa.Text(), nullable=True),
+        sa.Column("refusal", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["move_id"], ["moves.id"], name="fk_segments_move_id"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_segments_job_id"),
         sa.PrimaryKeyConstraint("id", name="pk_segments"),
