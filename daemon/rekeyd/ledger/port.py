@@ -340,7 +340,9 @@ class ObjectLedger(Protocol):
         Cursors are opaque, and keys come in whatever order the store lists them: nothing follows from it.
         An object whose version is the one that the row names, and which is verified, is only marked as seen; one
         that was put again has another `modified`, and with it another version, whatever its ETag.
-        Any other is `listed` and goes into a `carry` segment; where the former version's outcome isn't known,
+        Not so one without an id whose `modified`, in whole seconds, isn't well before the start of the pass that saw
+        it last: another put within that second would look the same. Like any other it
+        is `listed` and goes into a `carry` segment; where a former version's outcome isn't known,
         it joins `planned_before`. With `resume_after` None the listing is complete: rows that it didn't see are
         `vanished` (those excluded, failed or never copied as well) and go into `sweep` segments. Where these are
         many, only some are by now, and the pass is `settling`. A page that was

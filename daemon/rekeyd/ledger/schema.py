@@ -193,6 +193,7 @@ passes = sa.Table(
     sa.Column("move_id", _Id, sa.ForeignKey("moves.id"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("pause_epoch", sa.BigInteger),
+    sa.Column("began_at", sa.Double, nullable=False),
     sa.Column("pages", sa.Integer, nullable=False, server_default="0"),
     # The cursor with which the page entered last was asked for, and the one for the next.
     sa.Column("page_after", sa.Text),

@@ -20,7 +20,7 @@ from rekeyd.domain.job import Job
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import JobClaim, PassState, SegmentStage
 from rekeyd.ledger.rows import Move, Row, first_listed, listed, missing
-from rekeyd.ledger.schema import UNDROPPED_OBJECT, moves, objects, passes
+from rekeyd.ledger.schema import UNDROPPED_OBJECT, DatabaseTime, moves, objects, passes
 from rekeyd.ledger.sql.claims import change_job, check_job_claim
 from rekeyd.ledger.sql.cutting import assign
 from rekeyd.ledger.sql.placements import check_not_dedicated
@@ -80,7 +80,11 @@ def begin_pass(tx: Transaction, claim: JobClaim, pause_epoch: int | None) -> Pas
         if empty or (pause_epoch is not None and not other_terms):
             return latest
     number = 1 if latest is None else latest.number + 1
-    tx.db.execute(sa.insert(passes).values(move_id=move_id, number=number, pause_epoch=pause_epoch))
+    tx.db.execute(
+        sa.insert(passes).values(
+            move_id=move_id, number=number, pause_epoch=pause_epoch, began_at=DatabaseTime()
+        )
+    )
     tx.record(
         "pass.begun",
         actor=claim.holder,
@@ -142,9 +146,10 @@ class _Entry:
         keys = sorted(unnamed)
         query = sa.select(objects).where(objects.c.move_id == self.claim.job.move_id, objects.c.key.in_(keys))
         rows = read_rows(self.tx.db, query, self._mapping())
+        began = _began(self.tx.db, self.claim.job.move_id, {row.seen_pass for row in rows})
         joining = []
         for row in rows:
-            move = listed(row, unnamed.pop(row.object.source.key))
+            move = listed(row, unnamed.pop(row.object.source.key), began.get(row.seen_pass))
             if move is not None:
                 joining.append(self._changed(row, move))
             elif row.state == "listed":
@@ -231,6 +236,13 @@ def unseen_rows(move_id: int, number: int, rows_max: int) -> sa.Select[Any]:
         .order_by(objects.c.seen_pass, objects.c.key)
         .limit(max(rows_max, 0))
     )
+
+
+def _began(db: Connection, move_id: int, numbers: Collection[int]) -> dict[int, float]:
+    """When these passes began: before anything was listed in them."""
+    query = sa.select(passes.c.number, passes.c.began_at)
+    found = db.execute(query.where(passes.c.move_id == move_id, passes.c.number.in_(sorted(numbers))))
+    return {number: began_at for number, began_at in found}  # noqa: C416 - rows aren't pairs to mypy
 
 
 def _entered_already(db: Connection, move_id: int, page: Page) -> bool:

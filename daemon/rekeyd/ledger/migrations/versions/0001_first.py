@@ -113,6 +113,7 @@ def _make_segments() -> None:
         sa.Column("move_id", _ID, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("pause_epoch", sa.BigInteger(), nullable=True),
+        sa.Column("began_at", sa.Double(), nullable=False),
         sa.Column("pages", sa.Integer(), server_default="0", nullable=False),
         sa.Column("page_after", sa.Text(), nullable=True),
         sa.Column("resume_after", sa.Text(), nullable=True),
