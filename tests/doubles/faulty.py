@@ -67,7 +67,7 @@ class Call:
     versions: tuple[ObjectVersion, ...] = ()
     """Those that are to be deleted."""
     claim: LiveClaim | None = None
-    """Of a `put`: under which it is made."""
+    """Of one that may act later: under which it is made."""
 
     @property
     def mutates(self) -> bool:
@@ -121,7 +121,7 @@ class Fault:
         return self
 
     def acts_later(self, when: asyncio.Event) -> Self:
-        """For `put`: no answer comes, and the call takes effect only then."""
+        """For `put` and `set_default_key`: no answer comes, and the call takes effect only then."""
         self._later = when
         return self
 
@@ -129,7 +129,7 @@ class Fault:
         """The task in which the call takes effect, where that is later."""
         if self._later is None:
             return None
-        assert call.claim is not None, "only puts act later"
+        assert call.claim is not None, "such calls don't act later"
         later = self._later
 
         async def act() -> None:
@@ -577,10 +577,9 @@ class FaultyControl:
         )
 
     async def set_default_key(self, bucket: str, key_arn: str, *, claim: LiveClaim) -> None:
-        await self._script.play(
-            self._call("set_default_key", bucket),
-            lambda: self._inner.set_default_key(bucket, key_arn, claim=claim),
-        )
+        sent = _Sent(claim)
+        call = Call(self._store, "set_default_key", bucket, claim=sent)
+        await self._script.play(call, lambda: self._inner.set_default_key(bucket, key_arn, claim=sent))
 
     async def block_public_access(self, bucket: str, *, claim: LiveClaim) -> bool:
         return await self._script.play(

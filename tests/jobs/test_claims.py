@@ -280,34 +280,6 @@ async def test_a_job_claimed_again_while_its_former_run_still_ends_is_no_broken_
         await world.assert_moved(process.direct, objects)
 
 
-@pytest.mark.usefixtures("small_segments")
-async def test_a_worker_of_anothers_job_that_can_not_do_its_segments_does_not_storm(
-    world: World,
-) -> None:
-    world.timings = replace(world.timings, poll_seconds=0.2)
-    world.fill({f"{number:02}": Data(b"data") for number in range(8)})
-    world.script.always("put", key="00").fails(KeyUnusableError)
-
-    async def none(*_: object) -> None:
-        return None
-
-    async with world.process("daemon-1") as first, world.process("daemon-2") as second:
-        vars(first.seen_ledger)["claim_segment"] = none
-        vars(second.seen_ledger)["claim_job"] = none
-        await world.admit(first.direct)
-        async with first.working(), second.working():
-
-            async def tried() -> bool:
-                return world.script.count("put", TARGET_BUCKET) > 3
-
-            await eventually(tried)
-            before = world.script.count("read", SOURCE.bucket)
-            await asyncio.sleep(0.5)
-            after = world.script.count("read", SOURCE.bucket)
-    # A segment of two objects, two segments at once, and again after a poll.
-    assert after - before <= 2 * 2 * (1 + 0.5 / world.timings.poll_seconds)
-
-
 async def test_unverified_work_of_a_lost_segment_is_not_recorded(world: World) -> None:
     """What a late holder reports is refused, and what it wrote is found by whoever comes next."""
     objects = world.fill()

@@ -165,8 +165,11 @@ async def test_a_canary_that_is_another_tenants_holds_the_job_before_any_delete(
         encryption = Encryption("aws:kms", KEY.arn)
         world.put_into(world.target_shelf, TARGET_BUCKET, ".rekeyd/canary", canary, encryption)
 
-    world.script.always("list_uploads", bucket=TARGET_BUCKET).then(replace_canary)
+    async def switched(_record: object) -> None:
+        replace_canary()
+
     async with world.process() as process:
+        process.seen_ledger.after["switch"] = switched
         job = await process.move()
     assert (job.state, job.held_reason, job.phase) == ("held", "drift", "retire")
     assert world.script.count("delete", SOURCE.bucket) == 0

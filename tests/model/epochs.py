@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Literal, NamedTuple
 
-from rekeyd.domain.tenant import PlacementPhase, end_pause, pause
+from rekeyd.domain.tenant import PlacementPhase, end_pause, pause, return_epoch
 from tests.model.explorer import Model
 from tests.model.placement import (
     Stored,
@@ -25,7 +25,6 @@ from tests.model.placement import (
     opened,
     record_of,
     renamed,
-    return_epoch,
     stored_of,
     switched,
     told,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rekeyd.domain.errors import ConflictError
-from rekeyd.domain.objects import CarryState, ObjectVersion
+from rekeyd.domain.objects import NULL_VERSION, CarryState, ObjectVersion
 from rekeyd.ledger.port import SEGMENT_BYTES_MAX, SEGMENT_OBJECTS_MAX, ObjectRow
 from rekeyd.ledger.rows import PLANNED_BEFORE_MAX, Move, Row, Weight, cut, listed, missing
 
@@ -117,6 +117,45 @@ def test_another_time_of_modification_is_another_version(
     assert (move.joins, move.row.state) == ("carry", "listed")
     unsettled = not same and state != "verified"
     assert move.row.object.planned_before == ((former.object.source,) if unsettled else ())
+
+
+BEGAN = 1_700_000_000.0
+"""When the pass began that saw the row last: 2023-11-14T22:13:20Z."""
+
+
+@pytest.mark.parametrize(
+    ("modified", "version_id", "again"),
+    [
+        ("2023-11-14T22:13:17.000Z", None, False),
+        ("2023-11-14T22:13:18.000Z", None, True),
+        ("2023-11-14T22:13:20Z", None, True),
+        ("2023-11-14T23:13:20+01:00", None, True),
+        ("2033-11-14T22:13:20Z", None, True),
+        ("2023-11-14T22:13:20.001Z", None, False),
+        ("2023-11-14T22:13:20Z", NULL_VERSION, True),
+        ("2023-11-14T22:13:20Z", "an id", False),
+        ("yesterday", None, False),
+        ("", None, False),
+        (None, None, False),
+    ],
+)
+def test_what_may_have_been_put_again_within_its_second_is_carried_again(
+    modified: str | None, version_id: str | None, *, again: bool
+) -> None:
+    version = ObjectVersion("a", 1, "now", version_id, modified)
+    former = replace(row("verified"), object=replace(row("verified").object, source=version, attempts=0))
+
+    assert listed(former, version) is None, "it isn't known when it was seen"
+    move = listed(former, version, BEGAN)
+
+    if not again:
+        assert move is None
+        return
+    assert move is not None
+    assert (move.joins, move.row.state) == ("carry", "listed")
+    now = move.row.object
+    assert (now.source, now.target, now.planned_before) == (version, former.object.target, ())
+    assert listed(replace(former, object=now), version, BEGAN) is None, "it waits to be carried"
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -171,7 +171,7 @@ QUERIES = {
     "jobs_in_turn": jobs_in_turn(),
     "next_segment": next_segment(1),
     "rows_of_segment": rows_of_segment(1),
-    "unseen_rows": unseen_rows(1, 2),
+    "unseen_rows": unseen_rows(1, 2, 10),
 }
 WALKS = {
     "next_job": {

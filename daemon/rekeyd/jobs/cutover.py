@@ -15,6 +15,7 @@ from rekeyd.domain.tenant import PlacementRecord, dedicate, end_pause, pause
 from rekeyd.jobs.control import write_control
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.passes import make_pass
+from rekeyd.jobs.provision import OTHER_BUCKET, canary_reads
 from rekeyd.jobs.run import JobRun
 
 log = structlog.get_logger()
@@ -102,6 +103,8 @@ async def _last_pass_and_switch(run: JobRun, paused: PlacementRecord) -> Placeme
     if isinstance(found, Held):
         return found
     await _abort_unfinished_uploads(run)
+    if not await canary_reads(run.tools, run.job):
+        return OTHER_BUCKET
     await run.tools.ledger.enter_phase(run.claim, "switch")
     return await run.tools.ledger.switch(run.claim, partial(dedicate, pause_epoch=paused.epoch))
 

@@ -26,6 +26,9 @@ _PAUSES_MAX = 5
 
 _REMAINING_SHOWN_MAX = 3
 
+_REFUSALS_MAX = 3
+"""So often may other processes give a segment back before that holds the job."""
+
 
 async def migrate(run: JobRun) -> Ending:
     """Move the job's tenant; give how this attempt ends."""
@@ -53,7 +56,10 @@ async def migrate(run: JobRun) -> Ending:
     run.source_versioned = ready.source.versioning == "enabled"
     await run.tools.ledger.begin_job(run.claim)
     return await first_of(
-        _move(run, record, ready), watch_key(run.tools, run.job, ready.region), run.obstacle()
+        _move(run, record, ready),
+        watch_key(run.tools, run.job, ready.region),
+        run.obstacle(),
+        _refused_elsewhere(run),
     )
 
 
@@ -61,6 +67,18 @@ def _leads_elsewhere(job: Job, record: PlacementRecord) -> bool:
     """Whether the tenant was moved by another job's terms: what is verified is so under that one's key."""
     wanted = (job.source, job.target, job.message.key.arn)
     return (record.source, record.target, record.key_ref) != wanted
+
+
+async def _refused_elsewhere(run: JobRun) -> Held:
+    """Wait until other processes have given back one segment again and again; ends with why they did last.
+
+    Each of them may be at fault itself. It is a person's to tell, from the name with which the reason begins.
+    """
+    while True:
+        await asyncio.sleep(run.tools.timings.poll_seconds)
+        refused = await run.tools.ledger.refused_segment(run.claim, _REFUSALS_MAX)
+        if refused is not None:
+            return Held(*refused)
 
 
 async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> Ending:

@@ -37,10 +37,10 @@ async def make_pass(run: JobRun, pause_epoch: int | None) -> PassState | Held:
     """
     state = await _begun(run, pause_epoch)
     while not state.listed:
-        listed = await _list_page(run, state)
-        if isinstance(listed, Held):
-            return listed
-        state = listed
+        further = await (_settle_missing(run, state) if state.settling else _list_page(run, state))
+        if isinstance(further, Held):
+            return further
+        state = further
     state = await _await_segments(run)
     log.info(
         "pass_done",
@@ -66,6 +66,12 @@ async def _begun(run: JobRun, pause_epoch: int | None) -> PassState:
         # What an earlier pass has under way ends first: its writes must not land on what this one finds.
         await _await_segments(run)
     return await ledger.begin_pass(run.claim, pause_epoch)
+
+
+async def _settle_missing(run: JobRun, state: PassState) -> PassState:
+    state = await run.tools.ledger.settle_missing(run.claim, state.number)
+    run.tools.work_came.set()
+    return state
 
 
 async def _list_page(run: JobRun, state: PassState) -> PassState | Held:

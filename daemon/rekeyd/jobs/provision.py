@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from rekeyd.domain.errors import InterruptedTransferError, StoreRefusedError
+from rekeyd.domain.errors import InterruptedTransferError, PreconditionError, StoreRefusedError
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, ObjectVersion
 from rekeyd.jobs.endings import Held
@@ -23,6 +24,12 @@ PROBE_KEY = OWN_PREFIX + "probe"
 _WRONG_CHECKSUM_CODES = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 """How S3 says that a body doesn't have the announced checksum ("Error responses", Amazon S3 API Reference)."""
 
+OTHER_BUCKET = Held(
+    "drift",
+    "the target isn't the bucket that was provisioned: its canary is gone or another one, so the copies are, too",
+    by_itself=False,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
@@ -39,14 +46,18 @@ async def provision(run: JobRun, ready: Ready) -> Provisioned | Held:
     """
     job, claim = run.job, run.kept
     store = run.tools.target_of(job)
+    begun = await run.tools.ledger.current_pass(run.claim) is not None
+    if begun and not await canary_reads(run.tools, job):
+        return OTHER_BUCKET
     await _record_intent(run, ready)
+    token = await run.tools.ledger.keep_canary(run.claim, secrets.token_hex(16))
     await _configure(store, job, ready, claim)
     bucket = await store.buckets.describe(job.target.bucket)
     await _record_provisioned(run, ready.bucket, bucket)
     drift = "there is no bucket" if bucket is None else _drift(store, job, ready, bucket)
     if drift:
         return Held("drift", f"{job.target.bucket}: {drift}")
-    return await _prove_key(store, job, claim) or Provisioned(
+    return await _prove_key(store, job, _canary(job, token), claim) or Provisioned(
         await _refuses_wrong_checksum(store, job, claim)
     )
 
@@ -118,27 +129,48 @@ def _drift(store: Store, job: Job, ready: Ready, bucket: BucketDescription) -> s
     return ""
 
 
-async def _prove_key(store: Store, job: Job, claim: LiveClaim) -> Held | None:
-    """Write an object that names no key and read it back: the default key must be at work."""
-    data = f"rekeyd canary of {job.tenant} {secrets.token_hex(16)}".encode()
+async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) -> Held | None:
+    """Write an object that names no key and read it back: the default key must be at work.
+
+    Where it stands already under the job's key it is only read. Other content is overwritten: where copies rely on it
+    this isn't reached, and where others' copies did, they are gone.
+    """
     key_arn = job.message.key.arn
-    await _overwrite_own(store.objects, job, CANARY_KEY, data, crc64nvme(data), claim)
+    head = await head_or_none(store.objects, job.target.bucket, CANARY_KEY)
+    if (
+        head is not None
+        and (head.encryption.algorithm, head.encryption.key) == ("aws:kms", key_arn)
+        and await _read(store, job, head.version) == canary
+    ):
+        return None
+    # Where the condition doesn't hold, an earlier write whose answer was lost did it, or not: what is read tells.
+    with suppress(PreconditionError):
+        await _overwrite_own(store.objects, job, CANARY_KEY, canary, crc64nvme(canary), claim)
     head = await store.objects.head(job.target.bucket, CANARY_KEY)
     if (head.encryption.algorithm, head.encryption.key) != ("aws:kms", key_arn):
         return Held("drift", f"{job.target.bucket}: what is written without a key isn't under {key_arn}")
-    if await _read(store, job, head.version) != data:
+    if await _read(store, job, head.version) != canary:
         return Held("drift", f"{job.target.bucket}: the canary doesn't read back as it was written")
     return None
 
 
 async def canary_reads(tools: Tools, job: Job) -> bool:
-    """Whether the canary in the target can be read now: the key is at work and the bucket is ours to read."""
-    store = tools.target_of(job)
+    """Whether the canary that was written can be read in the target now.
+
+    Then its key is at work, and the bucket is the very one that was provisioned: one that was deleted and made anew
+    may have the same name, settings and tags.
+    """
+    store, token = tools.target_of(job), await tools.ledger.canary(job)
     head = await head_or_none(store.objects, job.target.bucket, CANARY_KEY)
-    if head is None:
-        return False
-    data = await _read(store, job, head.version)
-    return data.startswith(f"rekeyd canary of {job.tenant} ".encode())
+    return (
+        head is not None
+        and token is not None
+        and await _read(store, job, head.version) == _canary(job, token)
+    )
+
+
+def _canary(job: Job, token: str) -> bytes:
+    return f"rekeyd canary of {job.tenant} {token}".encode()
 
 
 async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rekeyd.domain.job import Job
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Held
+from rekeyd.jobs.outage import Outage
 from rekeyd.jobs.tools import Tools
 from rekeyd.ledger.port import JobClaim
 
@@ -26,6 +27,7 @@ class JobRun:
         """What provisioning found of the target. Until then nothing that it reports is believed."""
         self.source_versioned = False
         """Whether the source keeps versions, as preflight found it."""
+        self.outage = Outage(tools.objects_in_flight_max)
         self._obstacle: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
 
     @property

@@ -11,12 +11,13 @@ import structlog
 from rekeyd.domain.errors import AccessDeniedError, DriftError, StoreError, UnavailableError
 from rekeyd.domain.objects import NULL_VERSION, ObjectVersion
 from rekeyd.jobs.claims import KeptClaim
+from rekeyd.jobs.outage import Outage
 from rekeyd.jobs.provision import canary_reads
 from rekeyd.jobs.recorder import OutcomeRecorder
 from rekeyd.jobs.tools import Tools
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow, SegmentClaim
 from rekeyd.stores.port import LIST_OBJECTS_MAX, BucketDescription, DeleteOutcome
-from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, UNMOVABLE
+from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, PASSING, UNMOVABLE
 from rekeyd.transfer.carry import carry
 from rekeyd.transfer.retire import (
     drop_copy,
@@ -39,20 +40,28 @@ class SegmentWork:
     """The work on one claimed segment."""
 
     def __init__(
-        self, claim: SegmentClaim, kept: KeptClaim, route: Route, tools: Tools, stopping: asyncio.Event
+        self,
+        claim: SegmentClaim,
+        kept: KeptClaim,
+        route: Route,
+        tools: Tools,
+        stopping: asyncio.Event,
+        outage: Outage,
     ) -> None:
         self._claim = claim
         self._kept = kept
         self._route = route
         self._tools = tools
         self._stopping = stopping
+        self._outage = outage
 
     async def do(self) -> None:
         """Work on every object that isn't done, then end the segment, or give it back where we are stopping.
 
         Neither before every call that got no answer has passed its deadline.
 
-        Raises what concerns all objects: KeyUnusableError, AccessDeniedError, ClaimLostError, LedgerError.
+        Raises what concerns all objects: KeyUnusableError, AccessDeniedError, ClaimLostError, LedgerError, and
+        UnavailableError where a store no longer answers for any of them.
         """
         rows = await self._tools.ledger.segment_rows(self._claim)
         match self._claim.stage:
@@ -77,15 +86,24 @@ class SegmentWork:
             yield row
 
     async def _carry(self, rows: Sequence[ObjectRow]) -> None:
+        given_up: list[ObjectOutcome] = []
         async with OutcomeRecorder(self._tools.ledger, self._claim) as recorder:
 
             async def carry_one(row: ObjectRow) -> None:
                 async with self._tools.objects_in_flight:
                     outcome = await carry(row, self._route, self._tools.means, self._kept)
                 self._count_carried(outcome)
-                recorder.add(outcome)
+                passing = outcome.reason.startswith(PASSING)
+                if passing and outcome.state == "failed":
+                    given_up.append(outcome)
+                else:
+                    recorder.add(outcome)
+                self._outage.note(outcome.reason if passing else None)
 
             await self._side_by_side(rows, carry_one)
+            # No object is given up for what turns out to be an outage: then this isn't reached.
+            for outcome in given_up:
+                recorder.add(outcome)
 
     async def _sweep(self, rows: Sequence[ObjectRow]) -> None:
         async with OutcomeRecorder(self._tools.ledger, self._claim) as recorder:

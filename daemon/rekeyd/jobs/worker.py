@@ -24,6 +24,7 @@ from rekeyd.domain.job import Job
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.migrate import migrate
+from rekeyd.jobs.outage import Outage
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.segment import SegmentWork
 from rekeyd.jobs.tools import Tools
@@ -228,18 +229,19 @@ class Worker:
         ledger, claim = self._tools.ledger, run.claim
         say = _log_of(run.job) if isinstance(ending, Waiting) else log.info
         say("job_attempt_ended", ending=type(ending).__name__, detail=str(ending))
+        settled = run.kept.is_settled()
         match ending:
             case Completed(remark):
-                await ledger.finish_job(claim, "completed", remark)
+                await ledger.finish_job(claim, "completed", remark, settled=settled)
                 await self._observe(run.job)
             case Failed(error):
-                await ledger.finish_job(claim, "failed", error)
+                await ledger.finish_job(claim, "failed", error, settled=settled)
                 await self._observe(run.job)
             case Held(reason, error, by_itself):
                 recheck = self._tools.timings.held_recheck_seconds if by_itself else None
-                await ledger.hold_job(claim, reason, error, recheck)
+                await ledger.hold_job(claim, reason, error, recheck, settled=settled)
             case Waiting(due_in_seconds):
-                await ledger.release_job(claim, due_in_seconds)
+                await ledger.release_job(claim, due_in_seconds, settled=settled)
             case never:
                 assert_never(never)
 
@@ -276,27 +278,53 @@ class Worker:
         structlog.contextvars.bind_contextvars(**_log_context(job), segment=claim.segment_id)
         try:
             route = self._tools.route_of(job, target_checks_checksums=checks)
-            work = SegmentWork(claim, kept, route, self._tools, self._stopping)
+            outage = Outage(self._tools.objects_in_flight_max) if run is None else run.outage
+            work = SegmentWork(claim, kept, route, self._tools, self._stopping, outage)
             await first_of(work.do(), kept.keep())
         except ClaimLostError as error:
             self._tools.metrics.count_lost_claim()
             log.warning("segment_claim_lost", error=str(error))
         except (StoreError, DriftError, LedgerError) as error:
             log.warning("segment_given_back", error=str(error))
+            refused = False
             try:
-                if not isinstance(error, LedgerError) and run is not None:
-                    run.report(await self._obstacle(claim, error))
-                else:
-                    # Nobody here ends the job for it: the same segment isn't taken up again at once, and again.
-                    await asyncio.sleep(self._tools.timings.poll_seconds)
+                refused = await self._say_why(claim, kept, run, error)
             finally:
-                await self._give_back(claim, kept)
+                if not refused:
+                    await self._give_back(claim, kept)
         except asyncio.CancelledError:
             await self._give_back(claim, kept)
             raise
         finally:
             kept.end()
             self._tools.work_came.set()
+
+    async def _say_why(
+        self,
+        claim: SegmentClaim,
+        kept: KeptClaim,
+        run: JobRun | None,
+        error: StoreError | DriftError | LedgerError,
+    ) -> bool:
+        """Tell whoever ends the job for it: the run here, or, by way of the ledger, the one elsewhere.
+
+        Gives whether the claim has ended by that. The same segment isn't taken up again at once, and again.
+        """
+        poll_seconds = self._tools.timings.poll_seconds
+        if isinstance(error, LedgerError):
+            await asyncio.sleep(poll_seconds)
+            return False
+        obstacle = await self._obstacle(claim, error)
+        if run is not None:
+            run.report(obstacle)
+            return False
+        try:
+            await self._tools.ledger.refuse_segment(
+                claim, obstacle.reason, obstacle.error, poll_seconds, settled=kept.is_settled()
+            )
+        except (ClaimLostError, LedgerError) as lost:
+            log.info("segment_refusal_not_recorded", error=str(lost))
+        return True
 
     async def _give_back(self, claim: SegmentClaim, kept: KeptClaim) -> None:
         """Release the segment, also where we are cancelled amid it.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from rekeyd.domain.control import AuditHeads, ControlDocument, KnownControl
+from rekeyd.domain.job import Job
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
 
@@ -82,3 +83,12 @@ class PlacementLedger(Protocol):
 
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         """Record the state of the job's key; a state that it has already is no change and no audit record."""
+
+    async def keep_canary(self, claim: JobClaim, token: str) -> str:
+        """Record by which token the canary in the claim's target is known, before it is written there.
+
+        The first one that is recorded for a move stays. Gives that.
+        """
+
+    async def canary(self, job: Job) -> str | None:
+        """The token that is recorded for the job's move; None where none is, so that nothing was written yet."""

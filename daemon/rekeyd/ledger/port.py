@@ -138,6 +138,8 @@ class PassState:
     """The epoch of the pause in which it is made; None for one while writers go on."""
     resume_after: str | None
     """The cursor with which its listing goes on."""
+    settling: bool
+    """Its listing is complete, and not all of what it did not list is `vanished` yet: go on with `settle_missing`."""
     listed: bool
     """Its listing is complete; what it did not list has vanished, and those rows are `vanished` now."""
     changed_objects: int
@@ -191,16 +193,19 @@ class JobLedger(Protocol):
     async def renew_job(self, claim: JobClaim) -> None:
         """Extend the claim to its full length from now on."""
 
-    async def release_job(self, claim: JobClaim, due_in_seconds: float = 0.0) -> None:
+    async def release_job(
+        self, claim: JobClaim, due_in_seconds: float = 0.0, *, settled: bool = True
+    ) -> None:
         """Give the claim up: the job keeps its state and phase, nothing is counted against it.
 
-        It can be claimed again `due_in_seconds` from now (at once, or once its grace is over).
+        It can be claimed again `due_in_seconds` from now (at once, or once its grace is over). Without `settled` a call
+        made under the claim may still take effect: its lease stays, as where others end it.
         """
 
     async def begin_job(self, claim: JobClaim) -> None:
         """What held the job, if anything did, is over: it is `running`, `held_reason` is cleared.
 
-        So is what made its key `unavailable`: it is `active` again.
+        So is what made its key `unavailable`: it is `active` again. Refusals of its segments are forgotten.
         """
 
     async def enter_phase(self, claim: JobClaim, phase: JobPhase) -> None:
@@ -210,11 +215,18 @@ class JobLedger(Protocol):
         """Count an attempt that ended in an unforeseen error; gives how many in a row there were."""
 
     async def hold_job(
-        self, claim: JobClaim, reason: HeldReason, error: str, recheck_seconds: float | None
+        self,
+        claim: JobClaim,
+        reason: HeldReason,
+        error: str,
+        recheck_seconds: float | None,
+        *,
+        settled: bool = True,
     ) -> None:
         """End the claim and all claims on its segments; the job is `held`, and due again after `recheck_seconds`.
 
-        Whoever holds the job has stopped its own work: the job may be claimed when it is due. Its segments' holders,
+        Whoever holds the job has stopped its own work: the job may be claimed when it is due; without `settled`, once
+        the claim's lease has run out as well, see `release_job`. Its segments' holders,
         in other processes perhaps, are fenced out, and each segment is claimed again once its lease has run out.
         With None only a person picks it up (`resume_job`).
 
@@ -223,7 +235,12 @@ class JobLedger(Protocol):
         """
 
     async def finish_job(
-        self, claim: JobClaim, state: Literal["completed", "failed"], error: str | None
+        self,
+        claim: JobClaim,
+        state: Literal["completed", "failed"],
+        error: str | None,
+        *,
+        settled: bool = True,
     ) -> None:
         """End the job and its claims, in the way of `hold_job`. A pause in force ends with it."""
 
@@ -290,11 +307,21 @@ class ObjectLedger(Protocol):
         Cursors are opaque, and keys come in whatever order the store lists them: nothing follows from it.
         An object whose version is the one that the row names, and which is verified, is only marked as seen; one
         that was put again has another `modified`, and with it another version, whatever its ETag.
-        Any other is `listed` and goes into a `carry` segment; where the former version's outcome isn't known,
+        Not so one without an id whose `modified`, in whole seconds, isn't well before the start of the pass that saw
+        it last: another put within that second would look the same. Like any other it
+        is `listed` and goes into a `carry` segment; where a former version's outcome isn't known,
         it joins `planned_before`. With `resume_after` None the listing is complete: rows that it didn't see are
-        `vanished` (those excluded, failed or never copied as well) and go into `sweep` segments. A page that was
+        `vanished` (those excluded, failed or never copied as well) and go into `sweep` segments. Where these are
+        many, only some are by now, and the pass is `settling`. A page that was
         entered already changes nothing. Raises ConflictError for a page that doesn't follow the cursor, or that
         is to be followed by itself, and for a tenant that is `dedicated`: nothing more is copied then.
+        """
+
+    async def settle_missing(self, claim: JobClaim, number: int) -> PassState:
+        """Have some more rows that pass `number`'s complete listing didn't see be `vanished`, a bounded number.
+
+        Call again until the pass is `listed`; from then on it changes nothing. Raises ConflictError for a pass that
+        isn't the latest, for one whose listing isn't complete, and for a tenant that is `dedicated`.
         """
 
     async def claim_segment(self, holder: str, lease_seconds: float) -> SegmentClaim | None:
@@ -309,6 +336,17 @@ class ObjectLedger(Protocol):
 
     async def release_segment(self, claim: SegmentClaim) -> None:
         """Give the claim up, having stopped; the segment can be claimed at once."""
+
+    async def refuse_segment(
+        self, claim: SegmentClaim, reason: HeldReason, error: str, again_seconds: float, *, settled: bool
+    ) -> None:
+        """Give the claim up, and count, for whoever holds the job, that the segment can't be worked on here, and why.
+
+        It can be claimed again after `again_seconds`; without `settled` once the claim's lease has run out.
+        """
+
+    async def refused_segment(self, claim: JobClaim, refusals_min: int) -> tuple[HeldReason, str] | None:
+        """Why a segment of the claim's move was refused last, where one was so often since the job was begun."""
 
     async def segment_rows(self, claim: SegmentClaim) -> Sequence[ObjectRow]:
         """The objects of the segment that are not done, in key order.

@@ -3,7 +3,8 @@
 A row changes when a page of a listing covers its key, and when a worker reports an outcome.
 `same`: the listing names the very version that the row names, down to its time of modification: the same bytes
 put again with other metadata may keep their ETag. Only a row that was listed without such a time is also the same
-as one with it. `other`: another version of the key.
+as one with it. `other`: another version of the key; to a verified row also the same one, where it was put so shortly
+before the pass began that saw it last, or since, that another put within the same second would look no different.
 
 | state | listed, same | listed, other | not listed |
 |---|---|---|---|
@@ -48,7 +49,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rekeyd.domain.errors import ConflictError
-from rekeyd.domain.objects import CarryState, ObjectVersion
+from rekeyd.domain.objects import NULL_VERSION, CarryState, ObjectVersion, parse_time
 from rekeyd.ledger.port import (
     SEGMENT_BYTES_MAX,
     SEGMENT_OBJECTS_MAX,
@@ -59,6 +60,10 @@ from rekeyd.ledger.port import (
 
 PLANNED_BEFORE_MAX = 32
 """So many versions of a key may have an unknown outcome; with more of them the object is `failed`."""
+
+RECENT_SECONDS = 2.0
+"""S3 lists times of whole seconds (docs.aws.amazon.com, "ListObjectsV2": LastModified ends in .000Z), so what was read
+when the second was over is the last that was put in it. The other second is for a store's clock that is behind."""
 
 WORKED_ON: dict[SegmentStage, tuple[CarryState, ...]] = {
     "carry": ("listed",),
@@ -89,6 +94,8 @@ class Row:
     """The segment that has it to do; None where nothing waits to be done."""
     reason: str = ""
     evidence: str = ""
+    seen_pass: int = 0
+    """The latest pass that listed it, or settled that it is missing."""
 
     @property
     def state(self) -> CarryState:
@@ -125,17 +132,19 @@ def first_listed(version: ObjectVersion) -> Move:
     return Move(Row(ObjectRow(version, "listed", 0, None, (), None), None), "carry")
 
 
-def listed(row: Row, version: ObjectVersion) -> Move | None:
+def listed(row: Row, version: ObjectVersion, seen_from: float | None = None) -> Move | None:
     """What a listing that names `version` makes of the row; None where it changes nothing.
 
+    `seen_from` is when the pass began that saw the row last, in seconds since 1970; None where that isn't known.
     Raises ConflictError for a row whose source is being, or was, retired.
     """
     _refuse_retired(row)
     former = row.object
     if _is_same(former.source, version):
-        if former.state == "verified" and former.source != version:
+        recent = former.state == "verified" and _is_recent(version, seen_from)
+        if former.state == "verified" and former.source != version and not recent:
             return Move(replace(row, object=replace(former, source=version)), None)
-        if former.state in ("listed", "verified"):
+        if former.state in ("listed", "verified") and not recent:
             return None
         attempts, planned = former.attempts, former.planned_before
     else:
@@ -234,6 +243,21 @@ def _planned_with(former: ObjectRow) -> tuple[ObjectVersion, ...]:
 def _is_same(recorded: ObjectVersion, named: ObjectVersion) -> bool:
     """Whether a listing names the recorded version. A row without a time of modification says nothing of it."""
     return recorded == named or (recorded.modified is None and recorded == replace(named, modified=None))
+
+
+def _is_recent(named: ObjectVersion, seen_from: float | None) -> bool:
+    """Whether another version than the one that was read may be named by the same words.
+
+    Not where it has an id of its own, nor where times are finer than seconds. A time that can't be read, or none, isn't
+    recent: it would be so in every pass, and all would be carried again and again.
+    """
+    if seen_from is None or named.modified is None or named.version_id not in (None, NULL_VERSION):
+        return False
+    try:
+        at = parse_time(named.modified)
+    except ValueError:
+        return False
+    return not at.microsecond and at.timestamp() >= seen_from - RECENT_SECONDS
 
 
 def _refuse_retired(row: Row) -> None:

@@ -20,6 +20,7 @@ UNFINISHED_JOB = "jobs.finished_at IS NULL"
 UNFINISHED_SEGMENT = "segments.state <> 'done'"
 WAITING_OBJECT = "objects.segment_id IS NOT NULL"
 FAILED_OBJECT = "objects.state = 'failed'"
+UNDROPPED_OBJECT = "objects.state <> 'dropped'"
 """The conditions of partial indexes.
 
 SQLite uses such an index only where the query has the same condition word for word, so queries take the
@@ -110,6 +111,8 @@ moves = sa.Table(
     # The control object that was proposed last for its target, and the epoch of the one that took effect last.
     sa.Column("proposed_control", sa.Text),
     sa.Column("control_epoch", sa.BigInteger),
+    # The token in the target's canary, recorded before that is written; null until then.
+    sa.Column("canary", sa.Text),
     sa.UniqueConstraint("tenant", "source", "target"),
 )
 
@@ -197,6 +200,7 @@ passes = sa.Table(
     sa.Column("move_id", _Id, sa.ForeignKey("moves.id"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("pause_epoch", sa.BigInteger),
+    sa.Column("began_at", sa.Double, nullable=False),
     sa.Column("pages", sa.Integer, nullable=False, server_default="0"),
     # The cursor with which the page entered last was asked for, and the one for the next.
     sa.Column("page_after", sa.Text),
@@ -222,6 +226,10 @@ segments = sa.Table(
     sa.Column("holder", sa.Text),
     sa.Column("fence", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("lease_expires_at", sa.Double),
+    # How often whoever claimed it could not work on it since the job was begun, and why last.
+    sa.Column("refusals", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("refusal_reason", sa.Text),
+    sa.Column("refusal", sa.Text),
 )
 sa.Index(
     "ix_segments_unfinished",
@@ -264,7 +272,13 @@ objects = sa.Table(
     sa.Column("seen_pass", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
-sa.Index("ix_objects_seen", objects.c.move_id, objects.c.seen_pass)
+sa.Index(
+    "ix_objects_seen",
+    objects.c.move_id,
+    objects.c.seen_pass,
+    sqlite_where=sa.text(UNDROPPED_OBJECT),
+    postgresql_where=sa.text(UNDROPPED_OBJECT),
+)
 sa.Index(
     "ix_objects_waiting",
     objects.c.segment_id,

@@ -120,7 +120,14 @@ async def list_all(
 ) -> PassState:
     """A new pass of a single page."""
     begun = await ledger.begin_pass(claim, pause_epoch)
-    return await ledger.record_page(claim, begun.number, objects, None, None)
+    return await settled(ledger, claim, await ledger.record_page(claim, begun.number, objects, None, None))
+
+
+async def settled(ledger: Ledger, claim: JobClaim, state: PassState) -> PassState:
+    """The pass once all that its complete listing misses is settled."""
+    while state.settling:
+        state = await ledger.settle_missing(claim, state.number)
+    return state
 
 
 async def work(

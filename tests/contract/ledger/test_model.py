@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,19 +26,22 @@ from rekeyd.domain.audit import first_broken
 from rekeyd.domain.job import Counts
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import JobClaim, Ledger, ObjectOutcome, SegmentClaim, SegmentStage
-from rekeyd.ledger.sql import SqlLedger
+from rekeyd.ledger.sql import SqlLedger, passes
 from tests.contract.ledger.stories import (
     LONG,
     begin_pause,
     copy_of,
     dedicating,
     running,
+    settled,
     verified,
     version,
 )
 
 T = TypeVar("T")
 NAMES = "abcdef"
+AT_ONCE = 3
+"""So many rows are settled in one transaction."""
 SOURCES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["v1", "v2", "v3"]))
 State = Literal["listed", "stale", "verified", "excluded", "failed", "dropped", "deleted", "remaining"]
 ENDS: dict[SegmentStage, list[State | None]] = {
@@ -59,6 +63,8 @@ class Expected:
     """The stage that has it to do."""
     target: ObjectVersion | None = None
     planned: tuple[ObjectVersion, ...] = ()
+    seen: int = 0
+    """The latest pass that listed it, or settled that it is missing."""
 
 
 class ObjectLedgerMachine(RuleBasedStateMachine):
@@ -85,33 +91,51 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
         self.claim = self.run(running(self.ledger))
 
     @precondition(lambda self: not self.dedicated)
-    @rule(source=SOURCES, first_page=st.sets(st.sampled_from(NAMES)), complete=st.booleans())
-    def list_source(self, source: dict[str, str], first_page: set[str], complete: bool) -> None:
-        """A pass of two pages, of which the second may never come."""
+    @rule(source=SOURCES, first_page=st.sets(st.sampled_from(NAMES)), settlings=st.integers(-1, 5))
+    def list_source(self, source: dict[str, str], first_page: set[str], settlings: int) -> None:
+        """A pass of two pages, of which the second may never come (-1), and not all that is missing be settled."""
         found = {name: version(name, etag, 10 + len(etag)) for name, etag in source.items()}
         self.number = self.run(self.ledger.begin_pass(self.claim, None)).number
         first = {name: each for name, each in found.items() if name in first_page}
         rest = {name: each for name, each in found.items() if name not in first_page}
         self.run(self.ledger.record_page(self.claim, self.number, list(first.values()), None, "page 2"))
         self._enter(first)
-        if complete:
-            self.run(self.ledger.record_page(self.claim, self.number, list(rest.values()), "page 2", None))
-            self._enter(rest)
-            for name, row in self.rows.items():
-                if name not in found and row.state not in ("vanished", "dropped"):
-                    row.state, row.waits = "vanished", "sweep"
+        if settlings < 0:
+            return
+        state = self.run(
+            self.ledger.record_page(self.claim, self.number, list(rest.values()), "page 2", None)
+        )
+        self._enter(rest)
+        self._settle(AT_ONCE - len(rest), listed=state.listed)
+        for _ in range(settlings):
+            if not state.listed:
+                state = self.run(self.ledger.settle_missing(self.claim, self.number))
+                self._settle(AT_ONCE, listed=state.listed)
+
+    def _settle(self, rows_max: int, *, listed: bool) -> None:
+        """Those seen longest ago go first."""
+        missing = sorted(
+            (row.seen, name)
+            for name, row in self.rows.items()
+            if row.seen < self.number and row.state != "dropped"
+        )
+        for _, name in missing[: max(rows_max, 0)]:
+            row = self.rows[name]
+            row.state, row.waits, row.seen = "vanished", "sweep", self.number
+        assert listed == (len(missing) < rows_max)
 
     def _enter(self, found: dict[str, ObjectVersion]) -> None:
         for name, seen in found.items():
             row = self.rows.get(name)
             if row is None:
-                self.rows[name] = Expected(seen, "listed", "carry")
+                row = self.rows[name] = Expected(seen, "listed", "carry")
             elif seen != row.source:
                 if row.state not in ("verified", "dropped") and row.source not in row.planned:
                     row.planned = (*row.planned, row.source)
                 row.source, row.state, row.waits = seen, "listed", "carry"
             elif row.state not in ("listed", "verified"):
                 row.state, row.waits = "listed", "carry"
+            row.seen = self.number
 
     @rule()
     def claim_segment(self) -> None:
@@ -174,6 +198,7 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
         number = self.run(self.ledger.begin_pass(self.claim, epoch)).number
         there = [row.source for _, row in sorted(self.rows.items()) if row.state == "verified"]
         state = self.run(self.ledger.record_page(self.claim, number, there, None, None))
+        self.run(settled(self.ledger, self.claim, state))
         assert state.changed_objects == 0
         self.run(self.ledger.switch(self.claim, dedicating(epoch)))
         self.dedicated = True
@@ -223,7 +248,8 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-def test_any_course_of_events_is_as_the_model_says(migrated: Path) -> None:
+def test_any_course_of_events_is_as_the_model_says(migrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "ROWS_READ_MAX", AT_ONCE)
     ObjectLedgerMachine.migrated = migrated
     run_state_machine_as_test(
         ObjectLedgerMachine,

@@ -397,22 +397,6 @@ async def test_small_pages_fill_a_segment_until_somebody_claims_it(ledger: Ledge
     assert state.open_segments == 2
 
 
-async def test_more_objects_may_be_missing_than_are_read_at_once(ledger: Ledger) -> None:
-    claim = await running(ledger)
-    many = versions(9_001)
-    await list_all(ledger, claim, many)
-    await carry(ledger)
-
-    state = await list_all(ledger, claim, [many[0], version("00000-new"), many[-1]])
-
-    assert state.changed_objects == len(many) - 2 + 1
-    assert (await ledger.counts(claim)).objects_listed == 3
-    rows = await carry(ledger)
-    assert sorted(row.source.key for row in rows if row.state == "vanished") == [
-        each.key for each in many[1:-1]
-    ]
-
-
 KEYS = [
     "/lead",
     "a//b",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, Self, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -136,8 +137,10 @@ class SqlLedger:
     async def renew_job(self, claim: JobClaim) -> None:
         await self._write(jobs.renew_job, claim)
 
-    async def release_job(self, claim: JobClaim, due_in_seconds: float = 0.0) -> None:
-        await self._write(jobs.release_job, claim, due_in_seconds)
+    async def release_job(
+        self, claim: JobClaim, due_in_seconds: float = 0.0, *, settled: bool = True
+    ) -> None:
+        await self._write(partial(jobs.release_job, settled=settled), claim, due_in_seconds)
 
     async def begin_job(self, claim: JobClaim) -> None:
         await self._write(jobs.begin_job, claim)
@@ -149,14 +152,25 @@ class SqlLedger:
         return await self._write(jobs.record_failed_attempt, claim, error)
 
     async def hold_job(
-        self, claim: JobClaim, reason: HeldReason, error: str, recheck_seconds: float | None
+        self,
+        claim: JobClaim,
+        reason: HeldReason,
+        error: str,
+        recheck_seconds: float | None,
+        *,
+        settled: bool = True,
     ) -> None:
-        await self._write(jobs.hold_job, claim, reason, error, recheck_seconds)
+        await self._write(partial(jobs.hold_job, settled=settled), claim, reason, error, recheck_seconds)
 
     async def finish_job(
-        self, claim: JobClaim, state: Literal["completed", "failed"], error: str | None
+        self,
+        claim: JobClaim,
+        state: Literal["completed", "failed"],
+        error: str | None,
+        *,
+        settled: bool = True,
     ) -> None:
-        await self._write(jobs.finish_job, claim, state, error)
+        await self._write(partial(jobs.finish_job, settled=settled), claim, state, error)
 
     async def resume_job(self, job_id: str, principal: str) -> Job:
         return await self._write(jobs.resume_job, job_id, principal)
@@ -220,6 +234,12 @@ class SqlLedger:
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         await self._write(placements.set_key_state, claim, state)
 
+    async def keep_canary(self, claim: JobClaim, token: str) -> str:
+        return await self._write(placements.keep_canary, claim, token)
+
+    async def canary(self, job: Job) -> str | None:
+        return await self._read(placements.canary, job)
+
     # --- passes, segments, objects ---
 
     async def current_pass(self, claim: JobClaim) -> PassState | None:
@@ -239,6 +259,9 @@ class SqlLedger:
         page = passes.Page(number, objects, after, resume_after)
         return await self._write(passes.record_page, claim, page)
 
+    async def settle_missing(self, claim: JobClaim, number: int) -> PassState:
+        return await self._write(passes.settle_missing, claim, number)
+
     async def claim_segment(self, holder: str, lease_seconds: float) -> SegmentClaim | None:
         return await self._write(segments.claim_segment, holder, lease_seconds)
 
@@ -247,6 +270,16 @@ class SqlLedger:
 
     async def release_segment(self, claim: SegmentClaim) -> None:
         await self._write(segments.release_segment, claim)
+
+    async def refuse_segment(
+        self, claim: SegmentClaim, reason: HeldReason, error: str, again_seconds: float, *, settled: bool
+    ) -> None:
+        await self._write(
+            partial(segments.refuse_segment, settled=settled), claim, reason, error, again_seconds
+        )
+
+    async def refused_segment(self, claim: JobClaim, refusals_min: int) -> tuple[HeldReason, str] | None:
+        return await self._read(segments.refused_segment, claim, refusals_min)
 
     async def segment_rows(self, claim: SegmentClaim) -> Sequence[ObjectRow]:
         return await self._read(segments.segment_rows, claim)

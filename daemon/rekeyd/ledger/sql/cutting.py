@@ -69,6 +69,20 @@ def count_open(tx: Transaction, move_id: int, stage: SegmentStage, change: int) 
         tx.db.execute(sa.update(moves).where(moves.c.id == move_id).values({column: column + change}))
 
 
+def forget_refusals(db: Connection, move_id: int) -> None:
+    """Nobody has refused an open segment of the move yet."""
+    db.execute(
+        sa.update(segments)
+        .where(
+            segments.c.move_id == move_id,
+            segments.c.state == "open",
+            sa.text(UNFINISHED_SEGMENT),
+            segments.c.refusals > 0,
+        )
+        .values(refusals=0, refusal_reason=None, refusal=None)
+    )
+
+
 def _filling(db: Connection, move_id: int, stage: SegmentStage) -> Any:  # noqa: ANN401 - a row
     latest = db.execute(
         sa.select(segments)

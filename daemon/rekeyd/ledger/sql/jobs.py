@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -29,12 +29,18 @@ from rekeyd.ledger.schema import (
     segments,
 )
 from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.cutting import forget_refusals
 from rekeyd.ledger.sql.placements import awaits_opening, change_key_state, end_pause_in_force
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Transaction, database_time
 
-_UNCLAIMED = {"holder": None, "lease_expires_at": None}
+_UNCLAIMED: dict[str, Any] = {"holder": None, "lease_expires_at": None}
 """What ends one's own claim: whoever gives it up has stopped."""
+
+
+def _ended(*, settled: bool) -> dict[str, Any]:
+    """The same, or the end of a claim whose last calls may still take effect: then the lease stays."""
+    return _UNCLAIMED if settled else FENCED_OUT
 
 
 def claim_job(tx: Transaction, holder: str, lease_seconds: float) -> JobClaim | None:
@@ -95,15 +101,16 @@ def renew_job(tx: Transaction, claim: JobClaim) -> None:
     change_job(tx.db, claim, lease_expires_at=DatabaseTime() + claim.lease_seconds)
 
 
-def release_job(tx: Transaction, claim: JobClaim, due_in_seconds: float) -> None:
+def release_job(tx: Transaction, claim: JobClaim, due_in_seconds: float, *, settled: bool) -> None:
     """Give the claim up until the job is due again, with nothing counted against it."""
-    change_job(tx.db, claim, due_at=DatabaseTime() + due_in_seconds, **_UNCLAIMED)
+    change_job(tx.db, claim, due_at=DatabaseTime() + due_in_seconds, **_ended(settled=settled))
 
 
 def begin_job(tx: Transaction, claim: JobClaim) -> None:
     """What held the job is over."""
     former = _under_claim(tx, claim)
     change_key_state(tx, claim, {"unavailable": "active"})
+    forget_refusals(tx.db, claim.job.move_id)
     if former.state == "running":
         return
     change_job(tx.db, claim, state="running", held_reason=None, error=None)
@@ -129,7 +136,13 @@ def record_failed_attempt(tx: Transaction, claim: JobClaim, error: str) -> int:
 
 
 def hold_job(
-    tx: Transaction, claim: JobClaim, reason: HeldReason, error: str, recheck_seconds: float | None
+    tx: Transaction,
+    claim: JobClaim,
+    reason: HeldReason,
+    error: str,
+    recheck_seconds: float | None,
+    *,
+    settled: bool,
 ) -> None:
     """Hold the job until it is looked at again; its claims and its pause end."""
     former = _under_claim(tx, claim)
@@ -140,7 +153,7 @@ def hold_job(
         held_reason=reason,
         error=error,
         due_at=None if recheck_seconds is None else DatabaseTime() + recheck_seconds,
-        **_UNCLAIMED,
+        **_ended(settled=settled),
     )
     end_segment_claims(tx.db, claim.job.id)
     end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
@@ -151,7 +164,12 @@ def hold_job(
 
 
 def finish_job(
-    tx: Transaction, claim: JobClaim, state: Literal["completed", "failed"], error: str | None
+    tx: Transaction,
+    claim: JobClaim,
+    state: Literal["completed", "failed"],
+    error: str | None,
+    *,
+    settled: bool,
 ) -> None:
     """End the job, its claims and its pause."""
     change_job(
@@ -161,7 +179,7 @@ def finish_job(
         held_reason=None,
         error=error,
         finished_at=DatabaseTime(),
-        **_UNCLAIMED,
+        **_ended(settled=settled),
     )
     end_segment_claims(tx.db, claim.job.id)
     end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
@@ -233,7 +251,9 @@ def _tenant_is_worked_on(tx: Transaction, tenant: str) -> bool:
     claimed = sa.select(jobs.c.id).where(
         jobs.c.tenant == tenant,
         jobs.c.lease_expires_at > DatabaseTime(),
-        jobs.c.state.in_(CLAIMABLE_STATES),  # a lease stays where a claim was ended by others
+        # A lease stays where a claim was ended by others, or before its last call's deadline had passed.
+        jobs.c.state.in_(CLAIMABLE_STATES),
+        jobs.c.holder.is_not(None),
     )
     return tx.db.execute(claimed).first() is not None
 

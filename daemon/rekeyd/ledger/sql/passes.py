@@ -2,7 +2,8 @@
 
 Stores list in an order of their own (SeaweedFS walks directories, where `a/x` stands before `a-b`), so nothing is
 concluded from where in a listing a key isn't. Only once the listing is complete do the rows that no page of the
-pass has seen count as missing: a listing that breaks off deletes nothing.
+pass has seen count as missing: a listing that breaks off deletes nothing. They are settled some at a time; a pass
+that is interrupted amid that goes on with it, or leaves the rest to the next one, which hasn't seen them either.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rekeyd.domain.job import Job
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import JobClaim, PassState, SegmentStage
 from rekeyd.ledger.rows import Move, Row, first_listed, listed, missing
-from rekeyd.ledger.schema import moves, objects, passes
+from rekeyd.ledger.schema import UNDROPPED_OBJECT, DatabaseTime, moves, objects, passes
 from rekeyd.ledger.sql.claims import change_job, check_job_claim
 from rekeyd.ledger.sql.cutting import assign
 from rekeyd.ledger.sql.placements import check_not_dedicated
@@ -36,7 +37,10 @@ from rekeyd.ledger.sql.terms import read_terms, take_terms, terms_of
 from rekeyd.ledger.sql.transaction import Transaction
 
 ROWS_READ_MAX = 4000
-"""So many rows are in memory at once, however many are missing."""
+"""So many rows are in memory at once, and change in one transaction, however many are missing.
+
+A transaction that takes longer than SQLite's busy timeout would have other processes' writes fail.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,11 @@ def begin_pass(tx: Transaction, claim: JobClaim, pause_epoch: int | None) -> Pas
         if empty or (pause_epoch is not None and not other_terms):
             return latest
     number = 1 if latest is None else latest.number + 1
-    tx.db.execute(sa.insert(passes).values(move_id=move_id, number=number, pause_epoch=pause_epoch))
+    tx.db.execute(
+        sa.insert(passes).values(
+            move_id=move_id, number=number, pause_epoch=pause_epoch, began_at=DatabaseTime()
+        )
+    )
     tx.record(
         "pass.begun",
         actor=claim.holder,
@@ -98,30 +106,32 @@ def record_page(tx: Transaction, claim: JobClaim, page: Page) -> PassState:
     page.check_cursor()
     entry = _Entry(tx, claim, page.number)
     entry.enter(page.objects)
-    complete = page.resume_after is None
-    if complete:
-        entry.settle_missing()
-    entry.tally.store(tx, move_id)
-    tx.db.execute(
-        sa.update(passes)
-        .where(passes.c.move_id == move_id, passes.c.number == page.number)
-        .values(
-            pages=passes.c.pages + 1,
-            page_after=page.after,
-            resume_after=page.resume_after,
-            listed=complete,
-            changed_objects=passes.c.changed_objects + entry.changed_objects,
-            changed_bytes=passes.c.changed_bytes + entry.changed_bytes,
-        )
+    settled = page.resume_after is None and entry.settle_missing(ROWS_READ_MAX - len(page.objects))
+    entry.store(
+        pages=passes.c.pages + 1, page_after=page.after, resume_after=page.resume_after, listed=settled
     )
-    if complete:
-        _record_listed(tx, claim)
+    return _required(tx.db, claim.job)
+
+
+def settle_missing(tx: Transaction, claim: JobClaim, number: int) -> PassState:
+    """Some more of what the complete listing didn't name is missing; after the last of it the pass is listed."""
+    change_job(tx.db, claim)
+    latest = _latest(tx.db, claim.job)
+    if latest is None or latest.number != number:
+        raise ConflictError(f"the pass {number} isn't the latest one")
+    if latest.listed:
+        return latest
+    if not latest.settling:
+        raise ConflictError(f"the listing of the pass {number} isn't complete: nothing is missing yet")
+    check_not_dedicated(tx.db, claim.job.tenant)
+    entry = _Entry(tx, claim, number)
+    entry.store(listed=entry.settle_missing(ROWS_READ_MAX))
     return _required(tx.db, claim.job)
 
 
 @dataclass(slots=True)
 class _Entry:
-    """A page on its way into the rows."""
+    """A page, or what is missing in all of them, on its way into the rows."""
 
     tx: Transaction
     claim: JobClaim
@@ -136,9 +146,10 @@ class _Entry:
         keys = sorted(unnamed)
         query = sa.select(objects).where(objects.c.move_id == self.claim.job.move_id, objects.c.key.in_(keys))
         rows = read_rows(self.tx.db, query, self._mapping())
+        began = _began(self.tx.db, self.claim.job.move_id, {row.seen_pass for row in rows})
         joining = []
         for row in rows:
-            move = listed(row, unnamed.pop(row.object.source.key))
+            move = listed(row, unnamed.pop(row.object.source.key), began.get(row.seen_pass))
             if move is not None:
                 joining.append(self._changed(row, move))
             elif row.state == "listed":
@@ -151,19 +162,35 @@ class _Entry:
         seen = [row.object.source.key for row in rows]
         mark_seen(self.tx.db, self.claim.job.move_id, seen, self.number)
 
-    def settle_missing(self) -> None:
-        """The listing is complete: what it didn't name is missing. Some rows at a time, however many they are."""
+    def settle_missing(self, rows_max: int) -> bool:
+        """The listing is complete: what it didn't name is missing. Gives whether all of that is settled now."""
         move_id = self.claim.job.move_id
-        while rows := read_rows(self.tx.db, unseen_rows(move_id, self.number), self._mapping()):
-            joining = []
-            for row in rows:
-                move = missing(row)
-                if move is not None:
-                    joining.append(self._changed(row, move))
-                elif row.state == "vanished":
-                    self._count(row)  # not swept since it vanished: it is still to be
-            self._store(joining, ())
-            mark_seen(self.tx.db, move_id, [row.object.source.key for row in rows], self.number)
+        rows = read_rows(self.tx.db, unseen_rows(move_id, self.number, rows_max), self._mapping())
+        joining = []
+        for row in rows:
+            move = missing(row)
+            if move is not None:
+                joining.append(self._changed(row, move))
+            elif row.state == "vanished":
+                self._count(row)  # not swept since it vanished: it is still to be
+        self._store(joining, ())
+        mark_seen(self.tx.db, move_id, [row.object.source.key for row in rows], self.number)
+        return len(rows) < rows_max
+
+    def store(self, **progress: object) -> None:
+        """Store what has changed in the tallies and in the pass; where that is listed now, the trail says so."""
+        self.tally.store(self.tx, self.claim.job.move_id)
+        self.tx.db.execute(
+            sa.update(passes)
+            .where(passes.c.move_id == self.claim.job.move_id, passes.c.number == self.number)
+            .values(
+                changed_objects=passes.c.changed_objects + self.changed_objects,
+                changed_bytes=passes.c.changed_bytes + self.changed_bytes,
+                **progress,
+            )
+        )
+        if progress["listed"]:
+            _record_listed(self.tx, self.claim)
 
     def _changed(self, row: Row, move: Move) -> Move:
         self.tally.remove(row)
@@ -198,13 +225,24 @@ class _Entry:
         return mapping_of(self.claim)
 
 
-def unseen_rows(move_id: int, number: int) -> sa.Select[Any]:
-    """Some rows that pass `number` hasn't seen, whatever became of them."""
+def unseen_rows(move_id: int, number: int, rows_max: int) -> sa.Select[Any]:
+    """At most `rows_max` rows that pass `number` hasn't seen, those first that were seen longest ago.
+
+    Not those `dropped` already: a missing row of these stays as it is, and they only grow in number.
+    """
     return (
         sa.select(objects)
-        .where(objects.c.move_id == move_id, objects.c.seen_pass < number)
-        .limit(ROWS_READ_MAX)
+        .where(objects.c.move_id == move_id, objects.c.seen_pass < number, sa.text(UNDROPPED_OBJECT))
+        .order_by(objects.c.seen_pass, objects.c.key)
+        .limit(max(rows_max, 0))
     )
+
+
+def _began(db: Connection, move_id: int, numbers: Collection[int]) -> dict[int, float]:
+    """When these passes began: before anything was listed in them."""
+    query = sa.select(passes.c.number, passes.c.began_at)
+    found = db.execute(query.where(passes.c.move_id == move_id, passes.c.number.in_(sorted(numbers))))
+    return {number: began_at for number, began_at in found}  # noqa: C416 - rows aren't pairs to mypy
 
 
 def _entered_already(db: Connection, move_id: int, page: Page) -> bool:
@@ -216,7 +254,8 @@ def _entered_already(db: Connection, move_id: int, page: Page) -> bool:
         raise ConflictError(f"the pass {page.number} isn't the latest one")
     if found.pages and page.after == found.page_after:
         return True
-    if found.listed or page.after != found.resume_after:
+    complete = found.pages > 0 and found.resume_after is None
+    if complete or page.after != found.resume_after:
         raise ConflictError(
             f"the page after {page.after!r} does not follow the cursor {found.resume_after!r}"
         )
@@ -251,6 +290,7 @@ def _latest(db: Connection, job: Job) -> PassState | None:
         number=found.number,
         pause_epoch=found.pause_epoch,
         resume_after=found.resume_after,
+        settling=found.pages > 0 and found.resume_after is None and not found.listed,
         listed=found.listed,
         changed_objects=found.changed_objects,
         changed_bytes=found.changed_bytes,

@@ -160,6 +160,23 @@ def set_key_state(tx: Transaction, claim: JobClaim, state: KeyState) -> None:
     change_key_state(tx, claim, {"pending": state, "active": state, "unavailable": state})
 
 
+def keep_canary(tx: Transaction, claim: JobClaim, token: str) -> str:
+    """Record the canary's token, unless one is recorded; gives the one that is."""
+    change_job(tx.db, claim)
+    tx.db.execute(
+        sa.update(moves).where(moves.c.id == claim.job.move_id, moves.c.canary.is_(None)).values(canary=token)
+    )
+    kept = canary(tx.db, claim.job)
+    assert kept is not None, "a token that was just recorded"
+    return kept
+
+
+def canary(db: Connection, job: Job) -> str | None:
+    """The canary's token."""
+    token: str | None = db.execute(sa.select(moves.c.canary).where(moves.c.id == job.move_id)).scalar_one()
+    return token
+
+
 def change_key_state(tx: Transaction, claim: JobClaim, changes: Mapping[KeyState, KeyState]) -> None:
     """Change the state of the job's key, where the one that it has is to be changed at all."""
     ref, former = tx.db.execute(

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from rekeyd.domain.job import HeldReason
 from rekeyd.ledger.port import (
     JobClaim,
     ObjectOutcome,
@@ -27,6 +28,7 @@ from rekeyd.ledger.schema import (
     segments,
 )
 from rekeyd.ledger.sql.claims import (
+    FENCED_OUT,
     change_segment,
     check_job_claim,
     check_segment_claim,
@@ -83,7 +85,12 @@ def jobs_in_turn() -> sa.Select[tuple[str, int]]:
     )
     return (
         sa.select(jobs.c.id, jobs.c.move_id)
-        .where(jobs.c.state == "running", jobs.c.lease_expires_at > DatabaseTime(), has_work)
+        .where(
+            jobs.c.state == "running",
+            jobs.c.holder.is_not(None),  # a lease may outlast its claim
+            jobs.c.lease_expires_at > DatabaseTime(),
+            has_work,
+        )
         .order_by(jobs.c.segment_claimed_at, jobs.c.id)
     )
 
@@ -115,6 +122,45 @@ def renew_segment(tx: Transaction, claim: SegmentClaim) -> None:
 def release_segment(tx: Transaction, claim: SegmentClaim) -> None:
     """Give the claim up."""
     change_segment(tx.db, claim, holder=None, lease_expires_at=None)
+
+
+def refuse_segment(
+    tx: Transaction,
+    claim: SegmentClaim,
+    reason: HeldReason,
+    error: str,
+    again_seconds: float,
+    *,
+    settled: bool,
+) -> None:
+    """Give the claim up, and count that the segment can't be worked on here."""
+    lease = {"lease_expires_at": DatabaseTime() + again_seconds} if settled else {}
+    change_segment(
+        tx.db,
+        claim,
+        refusals=segments.c.refusals + 1,
+        refusal_reason=reason,
+        refusal=f"{claim.holder}: {error}",
+        **FENCED_OUT,
+        **lease,
+    )
+
+
+def refused_segment(db: Connection, claim: JobClaim, refusals_min: int) -> tuple[HeldReason, str] | None:
+    """Why the segment was refused last that was so often."""
+    check_job_claim(db, claim)
+    found = db.execute(
+        sa.select(segments.c.refusal_reason, segments.c.refusal)
+        .where(
+            segments.c.move_id == claim.job.move_id,
+            segments.c.state == "open",
+            sa.text(UNFINISHED_SEGMENT),
+            segments.c.refusals >= refusals_min,
+        )
+        .order_by(segments.c.id)
+        .limit(1)
+    ).first()
+    return None if found is None else (found.refusal_reason, found.refusal)
 
 
 def segment_rows(db: Connection, claim: SegmentClaim) -> Sequence[ObjectRow]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, Self, TypedDict, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from rekeyd.domain.errors import (
     AccessDeniedError,
@@ -254,18 +262,28 @@ class S3BucketControl:
     async def _ask(
         self, operation: str, call: Callable[[], Awaitable[_Answer]], claim: LiveClaim | None = None
     ) -> _Answer:
-        """Make a call within its time. Raises StoreError, ClaimLostError."""
+        """Make a call within its time. Raises StoreError, ClaimLostError.
+
+        Where a call under a claim ends without its answer, however that comes about, the claim is told.
+        """
         now = asyncio.get_running_loop().time()
         deadline = now + self._config.answer_seconds_max if claim is None else claim.call_deadline()
         if deadline <= now:
             raise ClaimLostError(f"{operation}: its deadline has passed")
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await call()
-        except ClientError as error:
-            raise translate(operation, _refusal(error)) from error
-        except (BotoCoreError, aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(operation, f"no answer: {type(error).__name__} {error}") from error
+        with _unanswered_told(claim, deadline):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await call()
+            except ClientError as error:
+                refusal = _refusal(error)
+                refused = translate(operation, refusal)
+                # Somebody between here and the store, which may have it and still be at it.
+                refused.outcome_unknown = not refusal.spoken
+                raise refused from error
+            except (BotoCoreError, aiohttp.ClientError, OSError) as error:
+                silent = UnavailableError(operation, f"no answer: {type(error).__name__} {error}")
+                silent.outcome_unknown = not _never_sent(error)
+                raise silent from error
 
     def _owned(self, bucket: str) -> _Owned:
         if self._config.account_id:
@@ -304,6 +322,28 @@ class S3BucketControl:
             yield client
 
 
+@contextmanager
+def _unanswered_told(claim: LiveClaim | None, deadline: float) -> Generator[None]:
+    """Tell the claim where the call that is made within ends without its answer, by a cancellation, say."""
+    try:
+        yield
+    except BaseException as error:
+        settled = isinstance(error, StoreError) and not error.outcome_unknown
+        if claim is not None and not settled:
+            claim.unanswered(deadline)
+        raise
+
+
+def _never_sent(error: Exception) -> bool:
+    """Whether there was no connection to send a call on.
+
+    aiobotocore calls a connection that broke amid a call by the same name as one that never came to be.
+    """
+    if isinstance(error, EndpointConnectionError):
+        return isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorError)
+    return isinstance(error, ConnectTimeoutError | NoCredentialsError | PartialCredentialsError)
+
+
 def _header(answer: Any, name: str) -> str:  # noqa: ANN401 - an SDK's answer
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
 
@@ -323,13 +363,15 @@ def _versioning(answer: Any) -> Literal["off", "enabled", "suspended"]:  # noqa:
 def _refusal(error: ClientError) -> Refusal:
     said = error.response.get("Error", {})
     about = error.response.get("ResponseMetadata", {})
+    status, code = int(about.get("HTTPStatusCode", 0)), str(said.get("Code", ""))
     return Refusal(
-        status=int(about.get("HTTPStatusCode", 0)),
-        code=str(said.get("Code", "")),
+        status=status,
+        code=code,
         detail=str(said.get("Message", "")),
         request_id=str(about.get("RequestId", "")),
         condition="",
         region="",
         retry_after_seconds=None,
-        spoken=True,
+        # botocore names an error by its status where the body names none. The answer to HEAD has no body.
+        spoken=status < HTTPStatus.INTERNAL_SERVER_ERROR or code != str(status),
     )

@@ -32,6 +32,7 @@ def _make_tenants() -> None:
         sa.Column("terms_verify", sa.Text(), nullable=True),
         sa.Column("proposed_control", sa.Text(), nullable=True),
         sa.Column("control_epoch", sa.BigInteger(), nullable=True),
+        sa.Column("canary", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_moves"),
         sa.UniqueConstraint("tenant", "source", "target", name="uq_moves_tenant"),
     )
@@ -116,6 +117,7 @@ def _make_segments() -> None:
         sa.Column("move_id", _ID, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("pause_epoch", sa.BigInteger(), nullable=True),
+        sa.Column("began_at", sa.Double(), nullable=False),
         sa.Column("pages", sa.Integer(), server_default="0", nullable=False),
         sa.Column("page_after", sa.Text(), nullable=True),
         sa.Column("resume_after", sa.Text(), nullable=True),
@@ -139,6 +141,9 @@ def _make_segments() -> None:
         sa.Column("holder", sa.Text(), nullable=True),
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("lease_expires_at", sa.Double(), nullable=True),
+        sa.Column("refusals", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("refusal_reason", sa.Text(), nullable=True),
+        sa.Column("refusal", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["move_id"], ["moves.id"], name="fk_segments_move_id"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_segments_job_id"),
         sa.PrimaryKeyConstraint("id", name="pk_segments"),
@@ -177,7 +182,7 @@ def _make_objects() -> None:
         sa.PrimaryKeyConstraint("move_id", "key", name="pk_objects"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_objects_seen", "objects", ["move_id", "seen_pass"])
+    _index_partly("ix_objects_seen", "objects", ["move_id", "seen_pass"], "objects.state <> 'dropped'")
     _index_partly("ix_objects_failed", "objects", ["move_id", "key"], "objects.state = 'failed'")
     op.create_index(
         "ix_objects_waiting",
