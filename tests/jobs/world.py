@@ -23,12 +23,13 @@ from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
 from rekeyd.ledger.sql import SqlLedger
+from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.guarded import Retries, RetryPolicy
 from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
 from rekeyd.stores.guarded.operation import READ
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
 from rekeyd.stores.memory.shelf import DEFAULT_CONTENT_TYPE
-from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.stores.port import ObjectStore
 from rekeyd.transfer.checksum import Reading, crc64nvme
 from rekeyd.transfer.pace import ByteBudget
 from rekeyd.transfer.plan import PlanLimits
@@ -165,8 +166,8 @@ class World:
         self.segments_max = 2
         self.region = "us-east-1"
         """Of the stores in the settings."""
-        self.blocks_public_access = False
-        """Whether the stores must be able to block public access, as on AWS."""
+        self.is_aws = False
+        """Whether the stores are taken for AWS itself."""
         self.keeps_as: Callable[[str], str] = as_it_is
         self.retries = Retries(
             RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
@@ -335,7 +336,7 @@ class World:
             objects_once=once,
             buckets=GuardedControl(GuardedControl(control, life), self.retries),
             region=self.region,
-            blocks_public_access=self.blocks_public_access,
+            is_aws=self.is_aws,
         )
 
     def means(self) -> Means:
