@@ -146,7 +146,13 @@ async def _between_removals(
     except StoreError:
         await remove()
         raise
-    await remove()
+    try:
+        await remove()
+    except StoreError as error:
+        if found is None:
+            raise
+        # The store is refused for a graver reason. What is left is our own, and the next attempt's to remove.
+        log.warning("proof_not_removed", bucket=ground.bucket, error=str(error))
     return found
 
 

@@ -56,7 +56,7 @@ Guarantee = Literal[
     "odd_etag",  # an ETag isn't the content's MD5
     "blocks_public_access",
     "enforces_policy",  # what a bucket policy denies is refused
-    "polices_every_write",  # a copy and an upload, too
+    "polices_uploads",  # the beginning of an upload, too
     "reads_policy_conditions",  # what it doesn't deny isn't refused
     "judges_parts_alone",  # a policy judges a part by its own request, not by its upload's algorithm
     "every_key",  # all keys of S3's are kept as they are
@@ -78,7 +78,7 @@ LACKS: dict[str, frozenset[Guarantee]] = {
         {
             "conditional_copy",
             "conditional_complete",
-            "polices_every_write",
+            "polices_uploads",
             "reads_policy_conditions",
             "judges_parts_alone",
             "pinned_copy",

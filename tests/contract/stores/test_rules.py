@@ -185,9 +185,9 @@ async def test_what_names_another_encryption_is_refused(made: Stand, refused: st
         source: Any = {"Bucket": made.bucket, "Key": made.prefix + "there"}
         with made.guarantees("enforces_policy"), pytest.raises(ClientError, match=FORBIDDEN):
             await s3.put_object(Bucket=made.bucket, Key=key, Body=b"data", **named)
-        with made.guarantees("polices_every_write"), pytest.raises(ClientError, match=FORBIDDEN):
+        with made.guarantees("enforces_policy"), pytest.raises(ClientError, match=FORBIDDEN):
             await s3.copy_object(Bucket=made.bucket, Key=key, CopySource=source, **named)
-        with made.guarantees("polices_every_write"), pytest.raises(ClientError, match=FORBIDDEN):
+        with made.guarantees("polices_uploads"), pytest.raises(ClientError, match=FORBIDDEN):
             await s3.create_multipart_upload(Bucket=made.bucket, Key=key, **named)
 
 
