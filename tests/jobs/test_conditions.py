@@ -271,3 +271,41 @@ async def test_access_that_is_missing_in_the_target_holds_the_job(world: World) 
     world.script.always("complete_upload", key=STANDING_KEY).fails(AccessDeniedError)
 
     await held_then_mended(world, "access_denied", world.script.clear)
+
+
+# --- on record ---
+
+
+@pytest.mark.parametrize("server_side", [False, True])
+async def test_it_is_on_record_before_and_after(make_world: MakeWorld, server_side: bool) -> None:
+    world = make_world(server_side=server_side)
+    world.fill()
+    async with world.process() as process:
+        await process.move()
+        (intended,) = await world.records(process.direct, "conditions.proof_intended")
+        (proven,) = await world.records(process.direct, "conditions.proven")
+        actions = await world.actions(process.direct)
+    for record in (intended, proven):
+        assert record["target"] == TARGET_BUCKET
+        assert record.get("source") == (None if server_side else SOURCE.bucket)
+    assert intended["objects"] == list(PROOF_KEYS)
+    assert proven["source_taken_for_granted"] is False
+    assert actions.index("conditions.proof_intended") > actions.index("bucket.provisioned")
+
+
+async def test_what_was_taken_for_granted_is_on_record(world: World) -> None:
+    world.fill()
+    world.is_aws = True
+    world.script.always("put", bucket=SOURCE.bucket, key=STANDING_KEY).fails(AccessDeniedError)
+    async with world.process() as process:
+        await process.move()
+        (proven,) = await world.records(process.direct, "conditions.proven")
+    assert proven["source_taken_for_granted"] is True
+
+
+async def test_what_was_refused_is_not_on_record_as_proven(world: World) -> None:
+    world.fill()
+    deaf(world, Deafness("put"), name="s4")
+    async with world.process() as process:
+        await process.move()
+        assert not await world.records(process.direct, "conditions.proven")

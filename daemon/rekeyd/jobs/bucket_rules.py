@@ -18,10 +18,10 @@ UPLOADS_EXPIRE_AFTER_DAYS = 7
 """An upload that nobody has completed by then is nobody's any more: no part of it is left to be paid for, or read."""
 
 
-async def set_rules(store: Store, job: Job, claim: LiveClaim) -> None:
+async def set_rules(store: Store, job: Job, claim: LiveClaim) -> BucketRules:
     """Bring the bucket's policy and lifecycle rules to what they must be, as far as the store has such things.
 
-    Others' statements and rules stay. Nothing is written where nothing would change.
+    Others' statements and rules stay. Nothing is written where nothing would change. Gives what was there before.
     """
     name, ours = job.target.bucket, _ours(store, job)
     rules = await store.buckets.describe_rules(name)
@@ -30,6 +30,7 @@ async def set_rules(store: Store, job: Job, claim: LiveClaim) -> None:
     days = rules.unfinished_uploads_expire_after_days
     if days is not None and not _expire_in_time(days):
         await store.buckets.expire_unfinished_uploads(name, UPLOADS_EXPIRE_AFTER_DAYS, claim=claim)
+    return rules
 
 
 def rules_drift(store: Store, job: Job, rules: BucketRules) -> str:

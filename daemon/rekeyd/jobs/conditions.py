@@ -19,7 +19,6 @@ from rekeyd.domain.errors import (
     PreconditionError,
     StoreError,
 )
-from rekeyd.domain.job import Job
 from rekeyd.domain.objects import OWN_PREFIX, ObjectVersion
 from rekeyd.jobs.endings import Failed, Held
 from rekeyd.jobs.own_objects import (
@@ -31,9 +30,10 @@ from rekeyd.jobs.own_objects import (
     remove_own,
     write_own,
 )
-from rekeyd.jobs.tools import Tools
+from rekeyd.jobs.preflight import Ready
+from rekeyd.jobs.run import JobRun
 from rekeyd.stores.content import BytesContent
-from rekeyd.stores.port import IfAbsent, IfMatches, LiveClaim, UnderKey, WriteCondition
+from rekeyd.stores.port import IfAbsent, IfMatches, UnderKey, WriteCondition
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.route import head_or_none
 
@@ -65,34 +65,40 @@ class Pair:
         )
 
 
-async def prove_conditions(tools: Tools, job: Job, claim: LiveClaim) -> Failed | Held | None:
+async def prove_conditions(run: JobRun, ready: Ready) -> Failed | Held | None:
     """Show on the stores themselves that they heed the conditions that the move relies on; None where they do.
 
-    Passing errors are raised. Repeating it is harmless, and removes what an attempt that died has left.
+    The dedicated bucket stands, and keeps versions as the source does. Passing errors are raised. Repeating it is
+    harmless, and removes what an attempt that died has left. It is on record.
     """
-    source, target = tools.source_of(job), tools.target_of(job)
-    bucket = await target.buckets.describe(job.target.bucket)
-    if bucket is None:
-        return Held("drift", f"{job.target.bucket}: there is no bucket any more")
-    keeps_versions = bucket.versioning != "off"
-    one_store = source.objects.name == target.objects.name
-    under = UnderKey(job.message.key.arn)
-    ground = Ground(target.objects, job.target.bucket, under, claim, keeps_versions)
+    job, target = run.job, run.tools.target_of(run.job)
+    one_store = run.tools.source_of(job).objects.name == target.objects.name
+    versioned = ready.source.versioning == "enabled"
+    # Versions are deleted by their ids, which needs no condition; and one store needs no second proof.
+    in_source = not one_store and not versioned
+    where = {"target": job.target.bucket, "source": job.source.bucket if in_source else None}
+    await run.tools.ledger.record_action(
+        run.claim, "conditions.proof_intended", {**where, "objects": list(PROOF_KEYS)}
+    )
+    ground = Ground(
+        target.objects, job.target.bucket, UnderKey(job.message.key.arn), run.kept, keeps_versions=versioned
+    )
     unheeded = await first_unheeded(ground, copies=one_store)
     if unheeded is not None:
         return Failed(f"target: the store of {job.target.bucket} doesn't heed conditions: {unheeded}")
-    if one_store and not keeps_versions:
-        return None
-    return await _prove_source(tools, job, claim)
+    shown = await _shown_in_source(run) if in_source else True
+    if not isinstance(shown, bool):
+        return shown
+    await run.tools.ledger.record_action(
+        run.claim, "conditions.proven", {**where, "source_taken_for_granted": not shown}
+    )
+    return None
 
 
-async def _prove_source(tools: Tools, job: Job, claim: LiveClaim) -> Failed | Held | None:
-    """The same of the deletes that the source will see, where no version ids name what is deleted."""
-    source, name = tools.source_of(job), job.source.bucket
-    bucket = await source.buckets.describe(name)
-    if bucket is None or bucket.versioning != "off":
-        return None
-    ground = Ground(source.objects, name, None, claim)
+async def _shown_in_source(run: JobRun) -> bool | Failed | Held:
+    """Show that the source's store heeds the condition of a delete. False: we can't, and its documentation says so."""
+    source, name = run.tools.source_of(run.job), run.job.source.bucket
+    ground = Ground(source.objects, name, None, run.kept)
     try:
         foreign = await foreign_of(ground, PROOF_KEYS)
         if foreign is not None:
@@ -101,14 +107,14 @@ async def _prove_source(tools: Tools, job: Job, claim: LiveClaim) -> Failed | He
         unheeded = await first_unheeded_delete(ground)
     except (AccessDeniedError, KeyUnusableError) as error:
         if source.is_aws:
-            # Documented: "How to perform conditional deletes", Amazon S3 User Guide.
+            # "How to perform conditional deletes", Amazon S3 User Guide.
             log.info("conditional_delete_taken_for_granted", bucket=name, why=str(error))
-            return None
-        advice = f"source: let rekeyd write, read and delete {STANDING_KEY} and {OFFERED_KEY} in {name}, to show that"
-        return Held("access_denied", f"{advice} its store heeds a Delete's condition: {error}")
+            return False
+        advice = f"source: let rekeyd write, read and delete {STANDING_KEY} and {OFFERED_KEY} in {name}"
+        return Held("access_denied", f"{advice}, to show that its store heeds a delete's condition: {error}")
     if unheeded is not None:
         return Failed(f"source: the store of {name} doesn't heed conditions: {unheeded}")
-    return None
+    return True
 
 
 async def first_unheeded(ground: Ground, *, copies: bool) -> str | None:

@@ -65,7 +65,7 @@ async def _provision(run: JobRun, ready: Ready) -> Held | Failed | None:
     provisioned = await provision(run, ready)
     if isinstance(provisioned, Held):
         return provisioned
-    unheeded = await prove_conditions(run.tools, run.job, run.kept)
+    unheeded = await prove_conditions(run, ready)
     if unheeded is not None:
         return unheeded
     await run.tools.ledger.set_key_state(run.claim, "active")

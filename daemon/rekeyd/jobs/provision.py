@@ -14,7 +14,7 @@ from rekeyd.jobs.own_objects import Ground, write_own
 from rekeyd.jobs.preflight import TENANT_TAG, Ready
 from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.tools import Store, Tools
-from rekeyd.stores.buckets import BucketDescription
+from rekeyd.stores.buckets import BucketDescription, BucketRules
 from rekeyd.stores.port import LiveClaim, UnderKey
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.route import head_or_none
@@ -42,10 +42,10 @@ async def provision(run: JobRun, ready: Ready) -> Provisioned | Held:
     job, claim = run.job, run.kept
     store = run.tools.target_of(job)
     await _record_intent(run, ready)
-    await _configure(store, job, ready, claim)
+    former = await _configure(store, job, ready, claim)
     bucket = await store.buckets.describe(job.target.bucket)
     rules = None if bucket is None else await store.buckets.describe_rules(job.target.bucket)
-    await _record_provisioned(run, ready.bucket, bucket)
+    await _record_provisioned(run, _read_back(ready.bucket, former), _read_back(bucket, rules))
     if bucket is None or rules is None:
         return Held("drift", f"{job.target.bucket}: there is no bucket")
     drift = _drift(store, job, ready, bucket) or rules_drift(store, job, rules)
@@ -68,12 +68,13 @@ async def _record_intent(run: JobRun, ready: Ready) -> None:
     await run.tools.ledger.record_action(run.claim, "bucket.provision_intended", details)
 
 
-async def _record_provisioned(
-    run: JobRun, before: BucketDescription | None, after: BucketDescription | None
-) -> None:
+def _read_back(bucket: BucketDescription | None, rules: BucketRules | None) -> dict[str, object]:
+    """All that is known of a bucket; nothing where there is none."""
+    return {} if bucket is None or rules is None else asdict(bucket) | asdict(rules)
+
+
+async def _record_provisioned(run: JobRun, former: dict[str, object], found: dict[str, object]) -> None:
     """How the bucket was read back, whatever it should be, and what of it is other than it was before."""
-    former = {} if before is None else asdict(before)
-    found = {} if after is None else asdict(after)
     details = {
         "bucket": run.job.target.bucket,
         "found": found,
@@ -82,7 +83,8 @@ async def _record_provisioned(
     await run.tools.ledger.record_action(run.claim, "bucket.provisioned", details)
 
 
-async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> None:
+async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> BucketRules:
+    """Set what isn't as it must be. Gives the rules that were there before."""
     name, bucket, source = job.target.bucket, ready.bucket, ready.source
     versioned = source.versioning == "enabled"
     if bucket is None:
@@ -97,9 +99,10 @@ async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> 
     if bucket is None or not _has_default_key(job, bucket):
         await store.buckets.set_default_key(name, job.message.key.arn, claim=claim)
     # Before public access is blocked: a policy of somebody else's that grants it could not be written again then.
-    await set_rules(store, job, claim)
+    rules = await set_rules(store, job, claim)
     if bucket is None or bucket.public_access_blocked is not True:
         await store.buckets.block_public_access(name, claim=claim)
+    return rules
 
 
 def _has_default_key(job: Job, bucket: BucketDescription) -> bool:
