@@ -308,7 +308,13 @@ class S3BucketControl:
         async with self._session.create_client(
             "s3", region_name=region, config=bounds, endpoint_url=config.endpoint_url or None
         ) as client:
+            if config.account_id:
+                client.meta.events.register("before-parameter-build.s3.HeadBucket", self._name_owner)
             yield client
+
+    def _name_owner(self, params: dict[str, Any], **_: object) -> None:
+        """Have botocore, too, name the owner: after a redirect it asks by itself where a bucket is."""
+        params.setdefault("ExpectedBucketOwner", self._config.account_id)
 
 
 def _header(answer: Any, name: str) -> str:  # noqa: ANN401 - an SDK's answer
