@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from rekeyd.jobs.conditions import PROOF_KEYS, first_unheeded, first_unheeded_delete
 from rekeyd.jobs.own_objects import Ground, write_own
@@ -49,6 +50,19 @@ async def test_a_store_is_shown_to_heed_the_condition_of_a_delete(stand: Stand) 
     for _ in range(2):
         assert await first_unheeded_delete(ground_of(stand)) is None
         await assert_nothing_left(stand)
+
+
+async def test_a_versioned_bucket_is_shown_to_heed_conditions_and_no_version_is_left(stand: Stand) -> None:
+    stand.bucket = f"versioned-{stand.prefix[:12]}"
+    await stand.control.create(stand.bucket, REGION, versioned=True, claim=stand.claim)
+    ground = replace(ground_of(stand), keeps_versions=True)
+
+    for _ in range(2):
+        found = await first_unheeded(ground, copies=False)
+
+        assert (found is None) is ("conditional_complete" not in LACKS[stand.kind]), found
+        page = await stand.store.list_versions_page(stand.bucket, "")
+        assert (page.histories, page.too_long) == ((), ())
 
 
 async def test_what_an_attempt_that_died_has_left_is_no_hindrance_and_is_removed(stand: Stand) -> None:
