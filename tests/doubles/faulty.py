@@ -13,12 +13,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
+from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.errors import ClaimLostError, StoreError, UnavailableError
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
+from rekeyd.jobs.conditions import PROOF_KEYS
+from rekeyd.stores.buckets import BucketControl, BucketDescription, BucketRules
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
-    BucketControl,
-    BucketDescription,
     Content,
     DeleteOutcome,
     IfMatches,
@@ -52,6 +53,8 @@ MUTATING = frozenset(
         "set_tags",
         "set_default_key",
         "block_public_access",
+        "set_policy",
+        "expire_unfinished_uploads",
     }
 )
 
@@ -72,6 +75,11 @@ class Call:
     @property
     def mutates(self) -> bool:
         return self.operation in MUTATING
+
+    @property
+    def proves(self) -> bool:
+        """Whether it is part of the proof that a store heeds conditions: about none of a tenant's objects."""
+        return bool(self.keys) and all(key in PROOF_KEYS for key in self.keys)
 
 
 class Fault:
@@ -239,14 +247,17 @@ class Script:
         nth: int = 1,
         times: int | None = 1,
     ) -> Fault:
-        """A fault at the `nth` such call, and at as many as `times` says (None: all) from it on."""
+        """A fault at the `nth` such call, and at as many as `times` says (None: all) from it on.
+
+        A proof's calls are meant only where their key is named.
+        """
 
         def matches(call: Call) -> bool:
             return (
                 call.operation == operation
                 and store in (None, call.store)
                 and bucket in (None, call.bucket)
-                and (key is None or key in call.keys)
+                and (not call.proves if key is None else key in call.keys)
             )
 
         fault = Fault(matches, nth, times)
@@ -264,8 +275,11 @@ class Script:
         self._faults.clear()
 
     def count(self, operation: str, bucket: str | None = None) -> int:
-        """How often it was called."""
-        return sum(call.operation == operation and bucket in (None, call.bucket) for call in self.calls)
+        """How often it was called, a proof's calls apart."""
+        return sum(
+            call.operation == operation and bucket in (None, call.bucket) and not call.proves
+            for call in self.calls
+        )
 
     def mutations(self) -> list[Call]:
         """The calls that change something, in order."""
@@ -585,4 +599,20 @@ class FaultyControl:
         return await self._script.play(
             self._call("block_public_access", bucket),
             lambda: self._inner.block_public_access(bucket, claim=claim),
+        )
+
+    async def describe_rules(self, bucket: str) -> BucketRules:
+        return await self._script.play(
+            self._call("describe_rules", bucket), lambda: self._inner.describe_rules(bucket)
+        )
+
+    async def set_policy(self, bucket: str, policy: Policy, *, claim: LiveClaim) -> bool:
+        return await self._script.play(
+            self._call("set_policy", bucket), lambda: self._inner.set_policy(bucket, policy, claim=claim)
+        )
+
+    async def expire_unfinished_uploads(self, bucket: str, days: int, *, claim: LiveClaim) -> bool:
+        return await self._script.play(
+            self._call("expire_unfinished_uploads", bucket),
+            lambda: self._inner.expire_unfinished_uploads(bucket, days, claim=claim),
         )

@@ -14,7 +14,8 @@ from rekeyd.domain.job import HeldReason, Job
 from rekeyd.domain.objects import Encryption
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger import rows
-from rekeyd.stores.port import BucketDescription, ListingPage
+from rekeyd.stores.buckets import BucketDescription
+from rekeyd.stores.port import ListingPage
 from tests.doubles.mortal import Life
 from tests.jobs.world import FINAL, KEY, SOURCE, TARGET_BUCKET, TENANT, Data, World, eventually
 
@@ -311,7 +312,7 @@ async def test_drift_of_the_dedicated_bucket_holds_the_job(
 ) -> None:
     """Whatever it is told to be, the bucket is read back as another."""
     world.fill({"a": Data(b"a")})
-    world.blocks_public_access = required
+    world.is_aws = required
 
     def reads_back_otherwise(found: BucketDescription | None) -> BucketDescription | None:
         return None if found is None else replace(found, **drift)

@@ -10,7 +10,10 @@ from rekeyd.ledger.port import JobClaim, StoreAction
 from tests.doubles.faulty import Call
 from tests.jobs.world import FINAL, KEY, TARGET_BUCKET, TENANT, Data, Process, World
 
-CONFIGURING = {"create", "set_tags", "set_default_key", "block_public_access"}
+CONFIGURING = {
+    *("create", "set_tags", "set_default_key", "block_public_access"),
+    *("set_policy", "expire_unfinished_uploads"),
+}
 
 
 def order_of(world: World, process: Process) -> list[str]:
@@ -63,6 +66,8 @@ async def test_a_bucket_that_is_made_is_on_record_before_and_after(world: World)
             "default_encryption": {"algorithm": "aws:kms", "key": KEY.arn},
             "bucket_key": False,
             "public_access_blocked": True,
+            "policy": dict(world.target_shelf.buckets[TARGET_BUCKET].policy),
+            "unfinished_uploads_expire_after_days": 7,
         }.items()
     )
 
@@ -76,7 +81,10 @@ async def test_a_bucket_that_is_there_is_on_record_with_what_became_other(world:
         (intended,) = await world.records(process.direct, "bucket.provision_intended")
         (provisioned,) = await world.records(process.direct, "bucket.provisioned")
     assert intended["exists"] is True
-    assert provisioned["changed"] == ["default_encryption", "public_access_blocked", "tags"]
+    assert provisioned["changed"] == [
+        *("default_encryption", "policy", "public_access_blocked", "tags"),
+        "unfinished_uploads_expire_after_days",
+    ]
 
 
 async def test_a_bucket_that_is_not_as_it_should_be_is_on_record_too(world: World) -> None:

@@ -19,16 +19,18 @@ from rekeyd.domain.job import Job, JobState, read_job_message
 from rekeyd.domain.key import KeyState, KmsKey
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
 from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.conditions import PROOF_KEYS
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
 from rekeyd.ledger.sql import SqlLedger
+from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.guarded import Retries, RetryPolicy
 from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
 from rekeyd.stores.guarded.operation import READ
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
 from rekeyd.stores.memory.shelf import DEFAULT_CONTENT_TYPE
-from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.stores.port import ObjectStore
 from rekeyd.transfer.checksum import Reading, crc64nvme
 from rekeyd.transfer.pace import ByteBudget
 from rekeyd.transfer.plan import PlanLimits
@@ -166,8 +168,11 @@ class World:
         self.segments_max = 2
         self.region = "us-east-1"
         """Of the stores in the settings."""
-        self.blocks_public_access = False
-        """Whether the stores must be able to block public access, as on AWS."""
+        self.is_aws = False
+        """Whether the stores are taken for AWS itself."""
+        self.make_store: Callable[[Shelf, str], ObjectStore] = lambda shelf, name: MemoryStore(
+            shelf, name=name
+        )
         self.keeps_as: Callable[[str], str] = as_it_is
         self.retries = Retries(
             RetryPolicy(attempts_max=3, first_wait_seconds=0), jitter=lambda: 0.0, sleep=asyncio.sleep
@@ -325,7 +330,7 @@ class World:
         """The store of this name, as one process sees it: retried, mortal, scripted, in memory."""
         shelf = self.shelf if name == "s3" else self.target_shelf
         scripted: ObjectStore = FaultyStore(
-            MemoryStore(shelf, name=name),
+            self.make_store(shelf, name),
             self.script,
             keeps_as=self.keeps_as if shelf is self.target_shelf else as_it_is,
         )
@@ -336,7 +341,7 @@ class World:
             objects_once=once,
             buckets=GuardedControl(GuardedControl(control, life), self.retries),
             region=self.region,
-            blocks_public_access=self.blocks_public_access,
+            is_aws=self.is_aws,
         )
 
     def means(self) -> Means:
@@ -407,10 +412,18 @@ class World:
         assert self.shelf.uploads == {}
         assert self.target_shelf.uploads == {}
         assert self.lost == []
+        self.assert_no_proof_left()
         record, _ = await ledger.placement(TENANT)
         assert record is not None
         assert (record.phase, record.target) == ("dedicated", self.target)
         await self.assert_trail(ledger)
+
+    def assert_no_proof_left(self) -> None:
+        """What was written to show that the stores heed conditions is gone."""
+        for shelf in (self.shelf, self.target_shelf):
+            assert shelf.uploads == {}
+            for bucket in shelf.buckets.values():
+                assert not set(bucket.objects.keys_of_all()) & set(PROOF_KEYS)
 
     def assert_equal(self, name: str, data: Data) -> None:
         found = self.in_target()[name]

@@ -24,6 +24,7 @@ from rekeyd.domain.errors import (
     UnavailableError,
 )
 from rekeyd.domain.objects import Attributes, ObjectVersion
+from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.content import BytesContent, ReadContent
 from rekeyd.stores.guarded import Guards, PacePolicy, RetryPolicy
 from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
@@ -31,7 +32,7 @@ from rekeyd.stores.guarded.metering import outcome_of
 from rekeyd.stores.guarded.pacing import AdaptiveLimit
 from rekeyd.stores.guarded.retrying import next_wait_seconds
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
-from rekeyd.stores.port import BucketControl, IfAbsent, ObjectStore, ObjectStream, Written
+from rekeyd.stores.port import IfAbsent, ObjectStore, ObjectStream, Written
 from tests.doubles.claim import Claim
 
 POLICY = RetryPolicy(attempts_max=4, first_wait_seconds=1, wait_seconds_max=5, retry_after_seconds_max=30)

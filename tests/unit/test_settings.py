@@ -255,6 +255,7 @@ def test_a_wrong_key_is_named(file: Path, text: str, key: str, word: str) -> Non
     ("text", "key"),
     [
         (PATTERNS, "stores.s3.account_id"),
+        (PATTERNS + "[stores.s3]\naccount_id='111122223333'\n[stores.former]", "stores.former.account_id"),
         (PATTERNS + "[stores.minio]\nendpoint_url='https://m'", "migrate.source_pattern"),
         ("migrate.source_pattern = 's3://shared/'", "migrate.source_pattern"),
         ("migrate.source_pattern = 's3://shared/{name}/'", "migrate.source_pattern"),

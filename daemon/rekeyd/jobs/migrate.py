@@ -10,6 +10,7 @@ import structlog
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.conditions import prove_conditions
 from rekeyd.jobs.control import examine_control
 from rekeyd.jobs.cutover import cut_over, open_target
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
@@ -83,9 +84,9 @@ async def _refused_elsewhere(run: JobRun) -> Held:
 
 async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> Ending:
     if record is None or record.phase != "dedicated":
-        provisioned = await _provision(run, ready)
-        if isinstance(provisioned, Held):
-            return provisioned
+        unfit = await _provision(run, ready)
+        if unfit is not None:
+            return unfit
         switched = await _catch_up(run)
     else:
         switched = await open_target(run, record)
@@ -95,11 +96,15 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
     return waiting or await _retire(run)
 
 
-async def _provision(run: JobRun, ready: Ready) -> Held | None:
+async def _provision(run: JobRun, ready: Ready) -> Held | Failed | None:
+    """Make the dedicated bucket, and have the stores show that they heed conditions."""
     await run.tools.ledger.enter_phase(run.claim, "provision")
     provisioned = await provision(run, ready)
     if isinstance(provisioned, Held):
         return provisioned
+    unheeded = await prove_conditions(run, ready)
+    if unheeded is not None:
+        return unheeded
     await run.tools.ledger.set_key_state(run.claim, "active")
     run.checks_checksums = provisioned.checks_checksums
     return None

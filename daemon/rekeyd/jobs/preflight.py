@@ -10,7 +10,7 @@ from rekeyd.domain.objects import OWN_PREFIX, Location
 from rekeyd.jobs.endings import Failed, Held
 from rekeyd.jobs.tools import Store, Tools
 from rekeyd.jobs.watch import check_key
-from rekeyd.stores.port import BucketDescription
+from rekeyd.stores.buckets import BucketDescription
 
 TENANT_TAG = "rekeyd:tenant"
 """The tag by which a dedicated bucket says whose it is."""

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 
 from rekeyd.domain.errors import InterruptedTransferError, PreconditionError, StoreRefusedError
 from rekeyd.domain.job import Job
-from rekeyd.domain.objects import OWN_PREFIX, Attributes, ObjectVersion
+from rekeyd.domain.objects import OWN_PREFIX, ObjectVersion
+from rekeyd.jobs.bucket_rules import report_lacks, rules_drift, set_rules
 from rekeyd.jobs.endings import Held
+from rekeyd.jobs.own_objects import Ground, write_own
 from rekeyd.jobs.preflight import TENANT_TAG, Ready
 from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.tools import Store, Tools
-from rekeyd.stores.content import BytesContent
-from rekeyd.stores.port import BucketDescription, IfAbsent, IfMatches, LiveClaim, ObjectStore, UnderKey
+from rekeyd.stores.buckets import BucketDescription, BucketRules
+from rekeyd.stores.port import LiveClaim, UnderKey
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.route import head_or_none
 
@@ -51,12 +53,16 @@ async def provision(run: JobRun, ready: Ready) -> Provisioned | Held:
         return OTHER_BUCKET
     await _record_intent(run, ready)
     token = await run.tools.ledger.keep_canary(run.claim, secrets.token_hex(16))
-    await _configure(store, job, ready, claim)
+    former = await _configure(store, job, ready, claim)
     bucket = await store.buckets.describe(job.target.bucket)
-    await _record_provisioned(run, ready.bucket, bucket)
-    drift = "there is no bucket" if bucket is None else _drift(store, job, ready, bucket)
+    rules = None if bucket is None else await store.buckets.describe_rules(job.target.bucket)
+    await _record_provisioned(run, _read_back(ready.bucket, former), _read_back(bucket, rules))
+    if bucket is None or rules is None:
+        return Held("drift", f"{job.target.bucket}: there is no bucket")
+    drift = _drift(store, job, ready, bucket) or rules_drift(store, job, rules)
     if drift:
         return Held("drift", f"{job.target.bucket}: {drift}")
+    report_lacks(store, job, bucket, rules)
     return await _prove_key(store, job, _canary(job, token), claim) or Provisioned(
         await _refuses_wrong_checksum(store, job, claim)
     )
@@ -73,12 +79,13 @@ async def _record_intent(run: JobRun, ready: Ready) -> None:
     await run.tools.ledger.record_action(run.claim, "bucket.provision_intended", details)
 
 
-async def _record_provisioned(
-    run: JobRun, before: BucketDescription | None, after: BucketDescription | None
-) -> None:
+def _read_back(bucket: BucketDescription | None, rules: BucketRules | None) -> dict[str, object]:
+    """All that is known of a bucket; nothing where there is none."""
+    return {} if bucket is None or rules is None else asdict(bucket) | asdict(rules)
+
+
+async def _record_provisioned(run: JobRun, former: dict[str, object], found: dict[str, object]) -> None:
     """How the bucket was read back, whatever it should be, and what of it is other than it was before."""
-    former = {} if before is None else asdict(before)
-    found = {} if after is None else asdict(after)
     details = {
         "bucket": run.job.target.bucket,
         "found": found,
@@ -87,7 +94,8 @@ async def _record_provisioned(
     await run.tools.ledger.record_action(run.claim, "bucket.provisioned", details)
 
 
-async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> None:
+async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> BucketRules:
+    """Set what isn't as it must be. Gives the rules that were there before."""
     name, bucket, source = job.target.bucket, ready.bucket, ready.source
     versioned = source.versioning == "enabled"
     if bucket is None:
@@ -101,8 +109,11 @@ async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> 
         await store.buckets.set_tags(name, tags | {TENANT_TAG: job.tenant}, claim=claim)
     if bucket is None or not _has_default_key(job, bucket):
         await store.buckets.set_default_key(name, job.message.key.arn, claim=claim)
+    # Before public access is blocked: a policy of somebody else's that grants it could not be written again then.
+    rules = await set_rules(store, job, claim)
     if bucket is None or bucket.public_access_blocked is not True:
         await store.buckets.block_public_access(name, claim=claim)
+    return rules
 
 
 def _has_default_key(job: Job, bucket: BucketDescription) -> bool:
@@ -122,9 +133,7 @@ def _drift(store: Store, job: Job, ready: Ready, bucket: BucketDescription) -> s
         return f"the tag {TENANT_TAG} isn't kept"
     if not _has_default_key(job, bucket):
         return "the default encryption isn't the customer key without S3 Bucket Keys"
-    if bucket.public_access_blocked is False or (
-        bucket.public_access_blocked is None and store.blocks_public_access
-    ):
+    if bucket.public_access_blocked is False or (bucket.public_access_blocked is None and store.is_aws):
         return "public access isn't blocked"
     return ""
 
@@ -145,7 +154,7 @@ async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) ->
         return None
     # Where the condition doesn't hold, an earlier write whose answer was lost did it, or not: what is read tells.
     with suppress(PreconditionError):
-        await _overwrite_own(store.objects, job, CANARY_KEY, canary, crc64nvme(canary), claim)
+        await write_own(Ground(store.objects, job.target.bucket, None, claim), CANARY_KEY, canary)
     head = await store.objects.head(job.target.bucket, CANARY_KEY)
     if (head.encryption.algorithm, head.encryption.key) != ("aws:kms", key_arn):
         return Held("drift", f"{job.target.bucket}: what is written without a key isn't under {key_arn}")
@@ -182,7 +191,8 @@ async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> b
     refused = False
     try:
         # Once is enough: repeating is for damage on the way, and this damage is on purpose.
-        await _overwrite_own(store.objects_once, job, PROBE_KEY, data, crc64nvme(data) ^ 1, claim)
+        ground = Ground(store.objects_once, job.target.bucket, UnderKey(job.message.key.arn), claim)
+        await write_own(ground, PROBE_KEY, data, crc=crc64nvme(data) ^ 1)
     except (InterruptedTransferError, StoreRefusedError) as error:
         refused = error.code in _WRONG_CHECKSUM_CODES
     head = await head_or_none(store.objects, job.target.bucket, PROBE_KEY)
@@ -190,23 +200,6 @@ async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> b
         return refused
     await store.objects.delete(job.target.bucket, [head.version], claim=claim)
     return False
-
-
-async def _overwrite_own(
-    objects: ObjectStore, job: Job, key: str, data: bytes, crc: int, claim: LiveClaim
-) -> None:
-    """Write one of rekeyd's own objects over exactly what stands there."""
-    head = await head_or_none(objects, job.target.bucket, key)
-    await objects.put(
-        job.target.bucket,
-        key,
-        BytesContent(data),
-        Attributes({"content-type": "text/plain"}),
-        condition=IfAbsent() if head is None else IfMatches(head.version.etag),
-        under=None if key == CANARY_KEY else UnderKey(job.message.key.arn),
-        crc64nvme=crc,
-        claim=claim,
-    )
 
 
 async def _read(store: Store, job: Job, version: ObjectVersion) -> bytes:

@@ -16,7 +16,8 @@ from rekeyd.jobs.provision import canary_reads
 from rekeyd.jobs.recorder import OutcomeRecorder
 from rekeyd.jobs.tools import Tools
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow, SegmentClaim
-from rekeyd.stores.port import LIST_OBJECTS_MAX, BucketDescription, DeleteOutcome
+from rekeyd.stores.buckets import BucketDescription
+from rekeyd.stores.port import LIST_OBJECTS_MAX, DeleteOutcome
 from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, PASSING, UNMOVABLE
 from rekeyd.transfer.carry import carry
 from rekeyd.transfer.retire import (

@@ -13,7 +13,8 @@ from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import Ledger
-from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.stores.buckets import BucketControl
+from rekeyd.stores.port import ObjectStore
 from rekeyd.transfer.route import Means, Route
 
 
@@ -44,8 +45,10 @@ class Store:
     """The same without retries, for a call that is expected to fail."""
     buckets: BucketControl
     region: str
-    blocks_public_access: bool
-    """Whether the store must be able to block public access: on AWS it is required, elsewhere reported."""
+    is_aws: bool
+    """Whether it is AWS itself: what it documents is required of it, and believed where it can't be shown. Another
+    store may lack what protects a bucket beyond the key (a public access block, a policy, lifecycle rules); that is
+    reported."""
 
 
 @dataclass(frozen=True, slots=True)

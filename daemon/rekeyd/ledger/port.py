@@ -389,6 +389,8 @@ class ObjectLedger(Protocol):
 StoreAction = Literal[
     "bucket.provision_intended",  # the dedicated bucket is about to be made what it must be
     "bucket.provisioned",  # how it was read back
+    "conditions.proof_intended",  # objects of our own are about to be written, and removed again
+    "conditions.proven",  # the stores were shown to heed conditions
     "uploads.abort_intended",  # unfinished uploads in the target are about to be given up
 ]
 

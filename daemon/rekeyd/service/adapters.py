@@ -154,7 +154,7 @@ async def _open_store(
             objects_once=guards.store_once(objects),
             buckets=guards.control(control),
             region=store.region,
-            blocks_public_access=not store.endpoint_url,
+            is_aws=not store.endpoint_url,
         )
 
 

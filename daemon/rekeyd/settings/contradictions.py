@@ -25,7 +25,6 @@ LEASE_TO_REQUEST_MIN = 1.5
 
 def pattern_faults(migrate: MigrateSettings, stores: Mapping[str, S3StoreSettings]) -> Iterator[Fault]:
     located: dict[str, Location] = {}
-    unowned: set[str] = set()
     for key in ("source_pattern", "target_pattern"):
         name, text = f"migrate.{key}", getattr(migrate, key)
         if not text:
@@ -35,12 +34,11 @@ def pattern_faults(migrate: MigrateSettings, stores: Mapping[str, S3StoreSetting
         except RefusedError as error:
             yield name, error.reason
             continue
-        store = stores.get(located[key].store)
-        if store is None:
+        if located[key].store not in stores:
             yield name, f"there is no [stores.{located[key].store}]"
-        elif not store.endpoint_url and not store.account_id:
-            unowned.add(located[key].store)
-    for name in sorted(unowned):
+    # Also of stores that no pattern names any more: the ledger may hold jobs from when one did.
+    unowned = [name for name, store in stores.items() if not store.endpoint_url and not store.account_id]
+    for name in sorted(unowned) if located else ():
         yield (
             f"stores.{name}.account_id",
             "is required on AWS: write the 12 digits of the account that owns the buckets",

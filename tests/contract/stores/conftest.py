@@ -12,24 +12,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytest
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from moto.server import ThreadedMotoServer
 
 from rekeyd.domain.errors import StoreError
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectVersion
 from rekeyd.sandbox import Sandbox
+from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
-from rekeyd.stores.port import BucketControl, IfAbsent, ObjectStore, UnderKey, Written
+from rekeyd.stores.port import IfAbsent, ObjectStore, UnderKey, Written
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.control import S3BucketControl
 from rekeyd.stores.s3.store import open_s3_store
 from tests.doubles.claim import Claim
 
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client as BotoClient
+
 REGION = "us-east-1"
+OUTSIDER = AioConfig(
+    retries={"total_max_attempts": 1},
+    s3={"addressing_style": "path"},
+    request_checksum_calculation="when_required",
+)
 
 Guarantee = Literal[
     "byte_order",  # a listing is in the order of the keys' bytes
@@ -45,6 +55,10 @@ Guarantee = Literal[
     "needs_key",  # nothing is read or written without the key
     "odd_etag",  # an ETag isn't the content's MD5
     "blocks_public_access",
+    "enforces_policy",  # what a bucket policy denies is refused
+    "polices_uploads",  # the beginning of an upload, too
+    "reads_policy_conditions",  # what it doesn't deny isn't refused
+    "judges_parts_alone",  # a policy judges a part by its own request, not by its upload's algorithm
     "every_key",  # all keys of S3's are kept as they are
     "reports_upload",  # a head of an absent upload says NoSuchUpload
     "limits_keys",  # a key of over 1,024 bytes is refused
@@ -53,17 +67,20 @@ Guarantee = Literal[
 ]
 
 LACKS: dict[str, frozenset[Guarantee]] = {
-    "memory": frozenset(),
+    "memory": frozenset({"enforces_policy"}),
     "seaweedfs": frozenset(
         {
             *("byte_order", "part_of_encrypted", "odd_etag", "blocks_public_access", "every_key"),
-            "computes_checksum",
+            *("computes_checksum", "judges_parts_alone"),
         }
     ),
     "moto": frozenset(
         {
             "conditional_copy",
             "conditional_complete",
+            "polices_uploads",
+            "reads_policy_conditions",
+            "judges_parts_alone",
             "pinned_copy",
             "checked_put",
             "checked_complete",
@@ -94,6 +111,8 @@ class Stand:
     disable_key: Callable[[], Awaitable[None]]
     enable_key: Callable[[], Awaitable[None]]
     claim: Claim = field(default_factory=Claim)
+    outsider: Callable[[], AbstractAsyncContextManager[BotoClient]] | None = None
+    """Somebody else who writes there, with a client of his own."""
 
     @property
     def under(self) -> UnderKey:
@@ -207,7 +226,11 @@ async def on_server(
         async def enable() -> None:
             await kms.enable_key(KeyId=arn.rpartition("/")[2])
 
-        yield Stand(kind, store, control, f"contract-{kind}", "", arn, disable, enable)
+        def outsider() -> AbstractAsyncContextManager[BotoClient]:
+            return session.create_client("s3", region_name=REGION, endpoint_url=endpoint_url, config=OUTSIDER)
+
+        bucket = f"contract-{kind}"
+        yield Stand(kind, store, control, bucket, "", arn, disable, enable, outsider=outsider)
 
 
 @pytest.fixture(params=["memory", "seaweedfs", "moto"])

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
 from rekeyd.stores.guarded.metering import Meter, Metering
 from rekeyd.stores.guarded.pacing import Pace, PacePolicy
 from rekeyd.stores.guarded.retrying import Retries, RetryPolicy
-from rekeyd.stores.port import BucketControl, ObjectStore
+from rekeyd.stores.port import ObjectStore
 
 __all__ = ["Guards", "Meter", "Pace", "PacePolicy", "Retries", "RetryPolicy"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
+from rekeyd.stores.buckets import BucketControl, BucketDescription, BucketRules
 from rekeyd.stores.guarded import operation as on
 from rekeyd.stores.guarded.operation import Guard
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
-    BucketControl,
-    BucketDescription,
     Content,
     DeleteOutcome,
     IfMatches,
@@ -234,4 +234,17 @@ class GuardedControl:
     async def block_public_access(self, bucket: str, *, claim: LiveClaim) -> bool:
         return await self._guard.run(
             on.CHANGE_BUCKET, lambda: self._inner.block_public_access(bucket, claim=claim)
+        )
+
+    async def describe_rules(self, bucket: str) -> BucketRules:
+        return await self._guard.run(on.DESCRIBE_BUCKET, lambda: self._inner.describe_rules(bucket))
+
+    async def set_policy(self, bucket: str, policy: Policy, *, claim: LiveClaim) -> bool:
+        return await self._guard.run(
+            on.CHANGE_BUCKET, lambda: self._inner.set_policy(bucket, policy, claim=claim)
+        )
+
+    async def expire_unfinished_uploads(self, bucket: str, days: int, *, claim: LiveClaim) -> bool:
+        return await self._guard.run(
+            on.CHANGE_BUCKET, lambda: self._inner.expire_unfinished_uploads(bucket, days, claim=claim)
         )

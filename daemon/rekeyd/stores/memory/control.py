@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.objects import Encryption
+from rekeyd.stores.buckets import BucketDescription, BucketRules
 from rekeyd.stores.memory.shelf import Shelf
 from rekeyd.stores.memory.store import live_until_deadline
-from rekeyd.stores.port import BucketDescription, LiveClaim
+from rekeyd.stores.port import LiveClaim
 
 
 class MemoryControl:
@@ -64,4 +66,22 @@ class MemoryControl:
         """See the port."""
         async with live_until_deadline("block_public_access", claim):
             self._shelf.bucket("block_public_access", bucket).public_access_blocked = True
+        return True
+
+    async def describe_rules(self, bucket: str) -> BucketRules:
+        """See the port."""
+        found = self._shelf.bucket("describe_rules", bucket)
+        return BucketRules(dict(found.policy), found.unfinished_uploads_expire_after_days)
+
+    async def set_policy(self, bucket: str, policy: Policy, *, claim: LiveClaim) -> bool:
+        """See the port."""
+        async with live_until_deadline("set_policy", claim):
+            self._shelf.bucket("set_policy", bucket).policy = dict(policy)
+        return True
+
+    async def expire_unfinished_uploads(self, bucket: str, days: int, *, claim: LiveClaim) -> bool:
+        """See the port."""
+        async with live_until_deadline("expire_unfinished_uploads", claim):
+            found = self._shelf.bucket("expire_unfinished_uploads", bucket)
+            found.unfinished_uploads_expire_after_days = days
         return True

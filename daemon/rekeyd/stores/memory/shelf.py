@@ -11,6 +11,7 @@ from typing import assert_never
 
 from awscrt.checksums import crc64nvme as crc64nvme_of
 
+from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.errors import (
     ArchivedError,
     CustomerKeyError,
@@ -74,6 +75,9 @@ class Bucket:
     tags: Mapping[str, str] = field(default_factory=dict)
     public_access_blocked: bool = False
     object_lock: bool = False
+    policy: Policy = field(default_factory=dict)
+    """Kept, not enforced: nobody here has a name."""
+    unfinished_uploads_expire_after_days: int = 0
 
 
 class Shelf:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, Self, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -19,6 +19,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.errors import (
     AccessDeniedError,
     ClaimLostError,
@@ -27,9 +28,11 @@ from rekeyd.domain.errors import (
     UnavailableError,
 )
 from rekeyd.domain.objects import Encryption
-from rekeyd.stores.port import BucketDescription, LiveClaim
+from rekeyd.stores.buckets import BucketDescription, BucketRules
+from rekeyd.stores.port import LiveClaim
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.errors import Refusal, translate
+from rekeyd.stores.s3.rules import NOT_IMPLEMENTED, Owned, read_rules, write_expiry, write_policy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,20 +50,12 @@ _Answer = TypeVar("_Answer")
 _FIRST_REGION = "us-east-1"
 """The one region that CreateBucket takes no LocationConstraint for ("CreateBucket", Amazon S3 API Reference)."""
 _CONNECTIONS_MAX = 8
-_NOT_IMPLEMENTED = frozenset({"NotImplemented", "MethodNotAllowed"})
 _EVERY_BLOCK: PublicAccessBlockConfigurationTypeDef = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
     "BlockPublicPolicy": True,
     "RestrictPublicBuckets": True,
 }
-
-
-class _Owned(TypedDict):
-    """A bucket, and the account that must own it."""
-
-    Bucket: str
-    ExpectedBucketOwner: NotRequired[str]
 
 
 class S3BucketControl:
@@ -205,12 +200,24 @@ class S3BucketControl:
                 claim,
             )
         except StoreError as error:
-            if error.code in _NOT_IMPLEMENTED:
+            if error.code in NOT_IMPLEMENTED:
                 return False
             raise
         return True
 
-    async def _default_encryption(self, owned: _Owned) -> tuple[Encryption, bool]:
+    async def describe_rules(self, bucket: str) -> BucketRules:
+        """See the port."""
+        return await read_rules(self._ask, self._client(), self._owned(bucket))
+
+    async def set_policy(self, bucket: str, policy: Policy, *, claim: LiveClaim) -> bool:
+        """See the port."""
+        return await write_policy(self._ask, self._client(), self._owned(bucket), policy, claim)
+
+    async def expire_unfinished_uploads(self, bucket: str, days: int, *, claim: LiveClaim) -> bool:
+        """See the port."""
+        return await write_expiry(self._ask, self._client(), self._owned(bucket), days, claim)
+
+    async def _default_encryption(self, owned: Owned) -> tuple[Encryption, bool]:
         s3 = self._client()
         try:
             answer = await self._ask("GetBucketEncryption", lambda: s3.get_bucket_encryption(**owned))
@@ -224,7 +231,7 @@ class S3BucketControl:
         encryption = Encryption(default.get("SSEAlgorithm", ""), default.get("KMSMasterKeyID", ""))
         return encryption, bool(rule.get("BucketKeyEnabled", False))
 
-    async def _tags(self, owned: _Owned) -> dict[str, str]:
+    async def _tags(self, owned: Owned) -> dict[str, str]:
         s3 = self._client()
         try:
             answer = await self._ask("GetBucketTagging", lambda: s3.get_bucket_tagging(**owned))
@@ -234,26 +241,26 @@ class S3BucketControl:
             raise
         return {tag["Key"]: tag.get("Value", "") for tag in answer.get("TagSet", [])}
 
-    async def _object_lock(self, owned: _Owned) -> bool:
+    async def _object_lock(self, owned: Owned) -> bool:
         s3 = self._client()
         try:
             answer = await self._ask(
                 "GetObjectLockConfiguration", lambda: s3.get_object_lock_configuration(**owned)
             )
         except StoreError as error:
-            if error.code == "ObjectLockConfigurationNotFoundError" or error.code in _NOT_IMPLEMENTED:
+            if error.code == "ObjectLockConfigurationNotFoundError" or error.code in NOT_IMPLEMENTED:
                 return False
             raise
         return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
 
-    async def _public_access_blocked(self, owned: _Owned) -> bool | None:
+    async def _public_access_blocked(self, owned: Owned) -> bool | None:
         s3 = self._client()
         try:
             answer = await self._ask("GetPublicAccessBlock", lambda: s3.get_public_access_block(**owned))
         except StoreError as error:
             if error.code == "NoSuchPublicAccessBlockConfiguration":
                 return False
-            if error.code in _NOT_IMPLEMENTED:
+            if error.code in NOT_IMPLEMENTED:
                 return None
             raise
         said = answer.get("PublicAccessBlockConfiguration", {})
@@ -285,7 +292,7 @@ class S3BucketControl:
                 silent.outcome_unknown = not _never_sent(error)
                 raise silent from error
 
-    def _owned(self, bucket: str) -> _Owned:
+    def _owned(self, bucket: str) -> Owned:
         if self._config.account_id:
             return {"Bucket": bucket, "ExpectedBucketOwner": self._config.account_id}
         return {"Bucket": bucket}
@@ -319,7 +326,13 @@ class S3BucketControl:
         async with self._session.create_client(
             "s3", region_name=region, config=bounds, endpoint_url=config.endpoint_url or None
         ) as client:
+            if config.account_id:
+                client.meta.events.register("before-parameter-build.s3.HeadBucket", self._name_owner)
             yield client
+
+    def _name_owner(self, params: dict[str, Any], **_: object) -> None:
+        """Have botocore, too, name the owner: after a redirect it asks by itself where a bucket is."""
+        params.setdefault("ExpectedBucketOwner", self._config.account_id)
 
 
 @contextmanager
