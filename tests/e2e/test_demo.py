@@ -125,6 +125,8 @@ def test_people_are_shown_the_story_and_the_proof(tmp_path: Path) -> None:
     assert "✓" in ended.stdout
     assert "✗" not in ended.stdout
     assert "sent to SQS" in ended.stderr
+    assert "1/1 objects ·" in ended.stderr
+    assert " left" in ended.stderr
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:

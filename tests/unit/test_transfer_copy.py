@@ -20,7 +20,9 @@ from rekeyd.domain.objects import Attributes, Checksum
 from rekeyd.stores.port import IfAbsent, IfMatches
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.copy import SourceChangedError, copy_object
+from rekeyd.transfer.pace import ByteBudget
 from tests.doubles.ends import DRESSED, KEY_ARN, MEBIBYTE, SOURCE, TARGET, Ends
+from tests.doubles.faulty import Call
 
 SMALL = b"small"
 LARGE = bytes(range(256)) * (11 * MEBIBYTE // 256)
@@ -315,3 +317,49 @@ async def test_the_ends_are_what_the_route_says() -> None:
     await copy_object(ends.task(ends.put(SMALL)))
     assert {call.bucket for call in ends.script.mutations()} == {TARGET.bucket}
     assert {call.bucket for call in ends.script.calls if not call.mutates} == {SOURCE.bucket}
+
+
+async def test_no_more_is_read_than_the_budget_holds() -> None:
+    """Three objects at once, each of more than half the budget: the others aren't begun before the first is done."""
+    ends = Ends(budget=ByteBudget(MEBIBYTE))
+    tasks = [ends.task(ends.put(bytes(600 * 1024), name=f"{number}")) for number in range(3)]
+    came, going_on = asyncio.Event(), asyncio.Event()
+    written: list[int] = []
+
+    async def note(_call: Call) -> None:
+        written.append(ends.budget.bytes_in_flight)
+        came.set()
+        await going_on.wait()
+
+    ends.script.always("put").first_await(note)
+    copies = [asyncio.create_task(copy_object(task)) for task in tasks]
+    await came.wait()
+    for _ in range(100):  # whatever could go on would have by now
+        await asyncio.sleep(0)
+    assert ends.script.count("read") == 1
+    assert written == [600 * 1024]
+    going_on.set()
+    await asyncio.gather(*copies)
+    assert ends.script.count("read") == 3
+    assert max(written) <= MEBIBYTE
+    assert ends.budget.bytes_in_flight == 0
+
+
+@in_parts
+async def test_parts_are_made_side_by_side(server_side: bool, makes_part: str) -> None:
+    """The first doesn't end before the second has begun."""
+    ends = Ends(server_side)
+    second_came = asyncio.Event()
+
+    async def wait_for_the_second(_call: Call) -> None:
+        if ends.script.count(makes_part) == 2:
+            second_came.set()
+        await second_came.wait()
+
+    ends.script.always(makes_part).first_await(wait_for_the_second)
+    async with asyncio.timeout(10):
+        await copy_object(ends.task(ends.put(LARGE)))
+    assert ends.script.count(makes_part) == 3
+    found = ends.in_target()
+    assert found is not None
+    assert found.data == LARGE

@@ -115,20 +115,7 @@ async def _open_store(
         raise MissingCredentialsError(
             "AWS: no credentials in the environment, a profile, or an instance's or pod's identity"
         )
-    config = S3Config(
-        name=name,
-        region=store.region,
-        endpoint_url=store.endpoint_url,
-        account_id=store.account_id,
-        batch_delete_conditions=store.batch_delete_conditions or not store.endpoint_url,
-        counts_tags=store.counts_tags,
-        keeps_every_key=store.keeps_every_key or not store.endpoint_url,
-        connections_max=limits.connections_max,
-        connect_seconds_max=limits.connect_seconds_max,
-        answer_seconds_max=limits.request_seconds_max,
-        bytes_per_second_min=limits.bytes_per_second_min,
-        read_gap_seconds_max=limits.request_seconds_max,
-    )
+    config = s3_config(name, store, limits)
     guards = Guards.of(
         name,
         metrics,
@@ -156,6 +143,25 @@ async def _open_store(
             region=store.region,
             is_aws=not store.endpoint_url,
         )
+
+
+def s3_config(name: str, store: S3StoreSettings, limits: LimitsSettings) -> S3Config:
+    """The S3 adapter's own settings. AWS is what has no endpoint: there more is known than a setting could say."""
+    on_aws = not store.endpoint_url
+    return S3Config(
+        name=name,
+        region=store.region,
+        endpoint_url=store.endpoint_url,
+        account_id=store.account_id,
+        batch_delete_conditions=store.batch_delete_conditions or on_aws,
+        counts_tags=store.counts_tags,
+        keeps_every_key=store.keeps_every_key or on_aws,
+        connections_max=limits.connections_max,
+        connect_seconds_max=limits.connect_seconds_max,
+        answer_seconds_max=limits.request_seconds_max,
+        bytes_per_second_min=limits.bytes_per_second_min,
+        read_gap_seconds_max=limits.request_seconds_max,
+    )
 
 
 def _retry_policy(limits: LimitsSettings) -> RetryPolicy:
