@@ -27,6 +27,8 @@ class VersionsAsked:
     prefix: str
     after_key: str = ""
     after_version: str = ""
+    delimiter: str = ""
+    """Keys that go on with it somewhere after the prefix are given as one folder, up to there."""
     folder_of: str = ""
     """A key, where the prefix is the name of the folder in which the store keeps its versions."""
     limit: int = LIST_OBJECTS_MAX
@@ -34,13 +36,17 @@ class VersionsAsked:
     @property
     def query(self) -> tuple[tuple[str, str], ...]:
         """How S3 is asked."""
-        markers = (("key-marker", self.after_key), ("version-id-marker", self.after_version))
+        optional = {
+            "delimiter": self.delimiter,
+            "key-marker": self.after_key,
+            "version-id-marker": self.after_version,
+        }
         return (
             ("versions", ""),
             ("encoding-type", "url"),
             ("max-keys", str(self.limit)),
             ("prefix", self.prefix),
-            *((name, value) for name, value in markers if value),
+            *((name, value) for name, value in optional.items() if value),
         )
 
 
@@ -57,6 +63,7 @@ class VersionsAnswered:
     """A page as it was answered."""
 
     listed: tuple[Listed, ...]
+    folders: tuple[str, ...]
     more: bool
     """Whether the store has left something out."""
 
@@ -72,12 +79,13 @@ def parse_versions(body: bytes, asked: VersionsAsked) -> VersionsAnswered:
         for child in root.children
         if child.name in ("Version", "DeleteMarker")
     )
-    _check(listed, asked)
+    folders = tuple(_key(one.require("Prefix"), encoded=encoded) for one in root.all("CommonPrefixes"))
+    _check(listed, folders, asked)
     match root.require("IsTruncated"):
         case "false":
-            return VersionsAnswered(listed, more=False)
-        case "true" if listed:
-            return VersionsAnswered(listed, more=True)
+            return VersionsAnswered(listed, folders, more=False)
+        case "true" if listed or folders:
+            return VersionsAnswered(listed, folders, more=True)
         case said:
             raise MalformedAnswer(f"IsTruncated {said!r} with {len(listed)} versions")
 
@@ -106,9 +114,12 @@ def _key(text: str, *, encoded: bool) -> str:
     return text
 
 
-def _check(listed: Sequence[Listed], asked: VersionsAsked) -> None:
-    if len(listed) > asked.limit:
-        raise MalformedAnswer(f"{len(listed)} versions where {asked.limit} are the most")
+def _check(listed: Sequence[Listed], folders: Sequence[str], asked: VersionsAsked) -> None:
+    if len(listed) + len(folders) > asked.limit or len(set(folders)) != len(folders):
+        raise MalformedAnswer(f"more than the {asked.limit} that were asked for, or a folder twice")
+    for folder in folders:
+        if not asked.delimiter or not folder.endswith(asked.delimiter) or not folder.startswith(asked.prefix):
+            raise MalformedAnswer(f"{folder!r} is no folder below {asked.prefix!r}")
     for one in listed:
         version = one.version
         if not version.key.startswith(asked.prefix) and version.key != asked.folder_of:
