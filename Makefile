@@ -23,6 +23,8 @@ LOCKED := --only-binary :all: --require-hashes --no-compile
 # Each worker has servers of its own; a file's tests stay together. Many tests wait for a lease or a pause, so that
 # three use two cores better than two do.
 PYTEST_WORKERS ?= 3
+# On two cores all of it is over by then, or it has failed: no further test is begun.
+TEST_SECONDS_MAX ?= 600
 
 # Stamps. Nothing is installed again until a lock (or, for the project itself, pyproject) changes.
 REQUIREMENTS := $(VENV)/.requirements
@@ -46,13 +48,17 @@ help: ## this list
 environment: $(PROJECT) $(EMULATED) ## makes .venv, as the others do where they need it
 
 .PHONY: demo
-demo: environment ## the whole story on embedded servers (DATA=DIR: with your own files; STORE=s3)
-	@test '$(or $(STORE),s3)' = s3 || { echo 'make demo: STORE=$(STORE) is not known; there is s3' >&2; exit 2; }
+demo: known-store environment ## the whole story on embedded servers (DATA=DIR: with your own files; STORE=s3)
 	@$(BIN)/rekeyd demo $(if $(DATA),--data "$(DATA)")
+
+# Before anything is installed for it.
+.PHONY: known-store
+known-store:
+	@test '$(or $(STORE),s3)' = s3 || { echo 'make demo: STORE=$(STORE) is not known; there is s3' >&2; exit 2; }
 
 .PHONY: test
 test: environment ## every test (PYTEST_ARGS="-k pause -x" to choose, PYTEST_WORKERS=0 for one process)
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --session-timeout $(TEST_SECONDS_MAX) $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(PROJECT) ## format, lint, types, layers

@@ -1,6 +1,7 @@
 """What is committed says nothing about the machine that it was made on."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -72,3 +73,39 @@ def test_every_lock_is_hashed() -> None:
 )
 def test_a_machine_is_recognised(text: str) -> None:
     assert bound_to_a_machine(text)
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("make") is None:
+        pytest.skip("there is no make: nothing here is made by it")
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "rekeyd demo"),
+        (("STORE=s3",), "rekeyd demo"),
+        (("DATA=a b",), 'rekeyd demo --data "a b"'),
+        (("DATA=/data/größe", "STORE=s3"), 'rekeyd demo --data "/data/größe"'),
+    ],
+)
+def test_a_demo_is_made_on_the_users_own_files(arguments: tuple[str, ...], words: str) -> None:
+    made = make("-n", "demo", *arguments)
+
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.strip().splitlines()[-1].strip() == f".venv/bin/{words}"
+
+
+def test_a_demo_on_a_store_that_is_not_known_is_refused_before_anything_is_installed() -> None:
+    made = make("demo", "STORE=azure")
+
+    assert (made.returncode, made.stdout) == (2, "")
+    assert "STORE=azure is not known; there is s3" in made.stderr
+
+
+def test_all_tests_together_have_ten_minutes() -> None:
+    made = make("-n", "test", "PYTEST_ARGS=-x")
+
+    (command,) = [line for line in made.stdout.splitlines() if " -m pytest " in line]
+    assert " --session-timeout 600 -x" in command
