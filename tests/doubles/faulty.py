@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from rekeyd.domain.bucket_policy import Policy
 from rekeyd.domain.errors import ClaimLostError, StoreError, UnavailableError
 from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, ObjectVersion
-from rekeyd.jobs.conditions import PROOF_KEYS
+from rekeyd.jobs.conditions import PROOF_PREFIX
 from rekeyd.stores.buckets import BucketControl, BucketDescription, BucketRules
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
@@ -79,7 +79,7 @@ class Call:
     @property
     def proves(self) -> bool:
         """Whether it is part of the proof that a store heeds conditions: about none of a tenant's objects."""
-        return bool(self.keys) and all(key in PROOF_KEYS for key in self.keys)
+        return bool(self.keys) and all(key.startswith(PROOF_PREFIX) for key in self.keys)
 
 
 class Fault:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from rekeyd.domain.errors import AccessDeniedError, KeyUnusableError, StoreError, UnavailableError
-from rekeyd.jobs.conditions import OFFERED_KEY, PROOF_KEYS, STANDING_KEY, first_unheeded
+from rekeyd.jobs.conditions import Keys, first_unheeded, first_unheeded_delete
 from rekeyd.jobs.own_objects import Ground
 from rekeyd.stores.memory import MemoryStore, Shelf
 from rekeyd.stores.port import IfAbsent, IfMatches, ObjectStore, UnderKey, WriteCondition
@@ -19,6 +20,7 @@ from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_held import held_then_mended
 from tests.jobs.world import KEY, SOURCE, TARGET_BUCKET, TENANT, Data, World
 
+KEYS = Keys.of(TENANT)
 WORDS: dict[Operation, str] = {
     "put": "Put",
     "copy": "Copy",
@@ -77,7 +79,7 @@ def assert_nothing_left(shelf: Shelf) -> None:
 async def test_a_condition_that_is_not_heeded_is_found_out(versioned: bool, deafness: Deafness) -> None:
     shelf, ground = grounds(deafness, versioned=versioned)
 
-    found = str(await first_unheeded(ground, copies=True))
+    found = str(await first_unheeded(ground, KEYS, copies=True))
 
     told = TOLD[deafness.manner]
     assert found.startswith(f"{WORDS[deafness.operation]} {NAMES[deafness.condition]} {told}"), found
@@ -89,20 +91,30 @@ async def test_conditions_that_are_heeded_are_not_found_fault_with(versioned: bo
     shelf, ground = grounds(None, versioned=versioned)
 
     for _ in range(2):
-        assert await first_unheeded(ground, copies=True) is None
+        assert await first_unheeded(ground, KEYS, copies=True) is None
         assert_nothing_left(shelf)
+
+
+async def test_proofs_of_two_tenants_in_one_bucket_do_not_touch_each_other() -> None:
+    """A shared source is where they meet."""
+    shelf, ground = grounds(None, versioned=False)
+
+    proofs = (first_unheeded_delete(ground, Keys.of(f"tenant-{number}")) for number in range(5))
+
+    assert await asyncio.gather(*proofs) == [None] * 5
+    assert_nothing_left(shelf)
 
 
 async def test_what_can_not_be_removed_does_not_hide_why_the_store_is_refused() -> None:
     shelf, ground = grounds(Deafness("put"), versioned=False)
     script = Script()
-    script.always("delete", key=STANDING_KEY).fails(AccessDeniedError)
+    script.always("delete", key=KEYS.standing).fails(AccessDeniedError)
     objects = FaultyStore(ground.objects, script)
 
-    found = await first_unheeded(replace(ground, objects=objects), copies=True)
+    found = await first_unheeded(replace(ground, objects=objects), KEYS, copies=True)
 
     assert str(found).startswith("Put (If-Match")
-    assert set(shelf.buckets["b"].objects.keys_of_all()) == set(PROOF_KEYS)
+    assert set(shelf.buckets["b"].objects.keys_of_all()) == set(KEYS.both)
 
 
 # --- and fails the job ---
@@ -192,7 +204,7 @@ async def test_it_is_shown_before_anything_is_copied_and_outside_the_tenants_pre
     in_source = {
         key for number in shown for key in calls[number].keys if calls[number].bucket == SOURCE.bucket
     }
-    assert in_source == (set() if server_side else set(PROOF_KEYS))
+    assert in_source == (set() if server_side else set(KEYS.both))
 
 
 # --- where rekeyd may not write to the source ---
@@ -201,7 +213,7 @@ async def test_it_is_shown_before_anything_is_copied_and_outside_the_tenants_pre
 @pytest.mark.parametrize("error", [AccessDeniedError, KeyUnusableError])
 async def test_a_source_that_can_not_show_it_holds_the_job(world: World, error: type[StoreError]) -> None:
     world.fill()
-    world.script.always("put", bucket=SOURCE.bucket, key=STANDING_KEY).fails(error)
+    world.script.always("put", bucket=SOURCE.bucket, key=KEYS.standing).fails(error)
 
     await held_then_mended(world, "access_denied", world.script.clear)
 
@@ -211,7 +223,7 @@ async def test_aws_is_believed_where_it_can_not_show_it(world: World, error: typ
     objects = world.fill()
     world.is_aws = True
     for operation in ("put", "head", "delete"):
-        world.script.always(operation, bucket=SOURCE.bucket, key=STANDING_KEY).fails(error)
+        world.script.always(operation, bucket=SOURCE.bucket, key=KEYS.standing).fails(error)
     async with world.process() as process:
         await process.move()
         await world.assert_moved(process.direct, objects)
@@ -224,7 +236,7 @@ async def test_aws_is_not_believed_where_it_shows_otherwise(world: World) -> Non
     await assert_refused(world, "source", "delete")
 
 
-@pytest.mark.parametrize("key", PROOF_KEYS)
+@pytest.mark.parametrize("key", KEYS.both)
 async def test_somebody_elses_object_is_not_touched(world: World, key: str) -> None:
     world.fill()
     world.put_into(world.shelf, SOURCE.bucket, key, Data(b"somebody else's"))
@@ -241,7 +253,7 @@ async def test_somebody_elses_object_is_not_touched(world: World, key: str) -> N
 
 
 @pytest.mark.parametrize("bucket", [SOURCE.bucket, TARGET_BUCKET])
-@pytest.mark.parametrize(("operation", "key"), [("put", OFFERED_KEY), ("delete", STANDING_KEY)])
+@pytest.mark.parametrize(("operation", "key"), [("put", KEYS.offered), ("delete", KEYS.standing)])
 async def test_a_store_that_fails_holds_the_job_and_is_asked_again(
     world: World, bucket: str, operation: str, key: str
 ) -> None:
@@ -255,7 +267,7 @@ async def test_a_store_that_fails_holds_the_job_and_is_asked_again(
     await held_then_mended(world, "store_unavailable", mend)
 
 
-@pytest.mark.parametrize("key", PROOF_KEYS)
+@pytest.mark.parametrize("key", KEYS.both)
 @pytest.mark.parametrize("operation", ["put", "delete"])
 async def test_a_lost_answer_is_no_hindrance(world: World, operation: str, key: str) -> None:
     objects = world.fill()
@@ -268,7 +280,7 @@ async def test_a_lost_answer_is_no_hindrance(world: World, operation: str, key: 
 
 async def test_access_that_is_missing_in_the_target_holds_the_job(world: World) -> None:
     world.fill()
-    world.script.always("complete_upload", key=STANDING_KEY).fails(AccessDeniedError)
+    world.script.always("complete_upload", key=KEYS.standing).fails(AccessDeniedError)
 
     await held_then_mended(world, "access_denied", world.script.clear)
 
@@ -288,7 +300,7 @@ async def test_it_is_on_record_before_and_after(make_world: MakeWorld, server_si
     for record in (intended, proven):
         assert record["target"] == TARGET_BUCKET
         assert record.get("source") == (None if server_side else SOURCE.bucket)
-    assert intended["objects"] == list(PROOF_KEYS)
+    assert intended["objects"] == list(KEYS.both)
     assert proven["source_taken_for_granted"] is False
     assert actions.index("conditions.proof_intended") > actions.index("bucket.provisioned")
 
@@ -296,7 +308,7 @@ async def test_it_is_on_record_before_and_after(make_world: MakeWorld, server_si
 async def test_what_was_taken_for_granted_is_on_record(world: World) -> None:
     world.fill()
     world.is_aws = True
-    world.script.always("put", bucket=SOURCE.bucket, key=STANDING_KEY).fails(AccessDeniedError)
+    world.script.always("put", bucket=SOURCE.bucket, key=KEYS.standing).fails(AccessDeniedError)
     async with world.process() as process:
         await process.move()
         (proven,) = await world.records(process.direct, "conditions.proven")

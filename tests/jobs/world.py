@@ -19,7 +19,7 @@ from rekeyd.domain.job import Job, JobState, read_job_message
 from rekeyd.domain.key import KeyState, KmsKey
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
 from rekeyd.domain.tenant import PlacementRecord
-from rekeyd.jobs.conditions import PROOF_KEYS
+from rekeyd.jobs.conditions import PROOF_PREFIX
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
@@ -423,7 +423,7 @@ class World:
         for shelf in (self.shelf, self.target_shelf):
             assert shelf.uploads == {}
             for bucket in shelf.buckets.values():
-                assert not set(bucket.objects.keys_of_all()) & set(PROOF_KEYS)
+                assert not [key for key in bucket.objects.keys_of_all() if key.startswith(PROOF_PREFIX)]
 
     def assert_equal(self, name: str, data: Data) -> None:
         found = self.in_target()[name]

@@ -7,6 +7,7 @@ object that it must not touch is looked at again.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,14 +40,32 @@ from rekeyd.transfer.route import head_or_none
 
 log = structlog.get_logger()
 
-STANDING_KEY = OWN_PREFIX + "condition-standing"
-"""What must not be touched."""
-OFFERED_KEY = OWN_PREFIX + "condition-offered"
-"""What a copy offers in its place, and whose ETag is the wrong one."""
-PROOF_KEYS = (STANDING_KEY, OFFERED_KEY)
+PROOF_PREFIX = OWN_PREFIX + "condition-"
+"""Before the keys of all proofs' objects."""
 
 _STANDING_BYTES = b"this must stand"
 _OFFERED_BYTES = b"this is offered in its place, and must be refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where a tenant's proof puts its two objects: others may share the source's bucket, and prove at the same time."""
+
+    standing: str
+    """Of what must not be touched."""
+    offered: str
+    """Of what a copy offers in its place, and whose ETag is the wrong one."""
+
+    @classmethod
+    def of(cls, tenant: str) -> Keys:
+        """Always the same: a later attempt finds what an earlier one has left."""
+        name = hashlib.sha256(tenant.encode()).hexdigest()[:16]
+        return cls(f"{PROOF_PREFIX}standing-{name}", f"{PROOF_PREFIX}offered-{name}")
+
+    @property
+    def both(self) -> tuple[str, str]:
+        """The one and the other."""
+        return self.standing, self.offered
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +90,22 @@ async def prove_conditions(run: JobRun, ready: Ready) -> Failed | Held | None:
     The dedicated bucket stands, and keeps versions as the source does. Passing errors are raised. Repeating it is
     harmless, and removes what an attempt that died has left. It is on record.
     """
-    job, target = run.job, run.tools.target_of(run.job)
+    job, target, keys = run.job, run.tools.target_of(run.job), Keys.of(run.job.tenant)
     one_store = run.tools.source_of(job).objects.name == target.objects.name
     versioned = ready.source.versioning == "enabled"
     # Versions are deleted by their ids, which needs no condition; and one store needs no second proof.
     in_source = not one_store and not versioned
     where = {"target": job.target.bucket, "source": job.source.bucket if in_source else None}
     await run.tools.ledger.record_action(
-        run.claim, "conditions.proof_intended", {**where, "objects": list(PROOF_KEYS)}
+        run.claim, "conditions.proof_intended", {**where, "objects": list(keys.both)}
     )
     ground = Ground(
         target.objects, job.target.bucket, UnderKey(job.message.key.arn), run.kept, keeps_versions=versioned
     )
-    unheeded = await first_unheeded(ground, copies=one_store)
+    unheeded = await first_unheeded(ground, keys, copies=one_store)
     if unheeded is not None:
         return Failed(f"target: the store of {job.target.bucket} doesn't heed conditions: {unheeded}")
-    shown = await _shown_in_source(run) if in_source else True
+    shown = await _shown_in_source(run, keys) if in_source else True
     if not isinstance(shown, bool):
         return shown
     await run.tools.ledger.record_action(
@@ -95,29 +114,29 @@ async def prove_conditions(run: JobRun, ready: Ready) -> Failed | Held | None:
     return None
 
 
-async def _shown_in_source(run: JobRun) -> bool | Failed | Held:
+async def _shown_in_source(run: JobRun, keys: Keys) -> bool | Failed | Held:
     """Show that the source's store heeds the condition of a delete. False: we can't, and its documentation says so."""
     source, name = run.tools.source_of(run.job), run.job.source.bucket
     ground = Ground(source.objects, name, None, run.kept)
     try:
-        foreign = await foreign_of(ground, PROOF_KEYS)
+        foreign = await foreign_of(ground, keys.both)
         if foreign is not None:
             error = f"source: {foreign!r} in {name} isn't rekeyd's, and is in the way of a proof: move it"
             return Held("conflict", error, by_itself=False)
-        unheeded = await first_unheeded_delete(ground)
+        unheeded = await first_unheeded_delete(ground, keys)
     except (AccessDeniedError, KeyUnusableError) as error:
         if source.is_aws:
             # "How to perform conditional deletes", Amazon S3 User Guide.
             log.info("conditional_delete_taken_for_granted", bucket=name, why=str(error))
             return False
-        advice = f"source: let rekeyd write, read and delete {STANDING_KEY} and {OFFERED_KEY} in {name}"
+        advice = f"source: let rekeyd write, read and delete {keys.standing} and {keys.offered} in {name}"
         return Held("access_denied", f"{advice}, to show that its store heeds a delete's condition: {error}")
     if unheeded is not None:
         return Failed(f"source: the store of {name} doesn't heed conditions: {unheeded}")
     return True
 
 
-async def first_unheeded(ground: Ground, *, copies: bool) -> str | None:
+async def first_unheeded(ground: Ground, keys: Keys, *, copies: bool) -> str | None:
     """The first call whose condition the store doesn't heed, and how that shows; None where it heeds all.
 
     `copies`: CopyObject is asked, too. Raises what else goes wrong, having removed what it could.
@@ -127,27 +146,30 @@ async def first_unheeded(ground: Ground, *, copies: bool) -> str | None:
         return await _unheeded_write(ground, pair, copies=copies) or await _unheeded_delete(ground, pair)
 
     async def remove() -> None:
-        await abort_own_uploads(ground, STANDING_KEY)
-        await remove_own(ground, PROOF_KEYS)
+        await abort_own_uploads(ground, keys.standing)
+        await remove_own(ground, keys.both)
 
-    return await _between_removals(ground, prove, remove)
+    return await _between_removals(ground, keys, prove, remove)
 
 
-async def first_unheeded_delete(ground: Ground) -> str | None:
+async def first_unheeded_delete(ground: Ground, keys: Keys) -> str | None:
     """The same of deletes alone, where nothing else is asked of a store."""
     return await _between_removals(
-        ground, partial(_unheeded_delete, ground), partial(remove_own, ground, PROOF_KEYS)
+        ground, keys, partial(_unheeded_delete, ground), partial(remove_own, ground, keys.both)
     )
 
 
 async def _between_removals(
-    ground: Ground, prove: Callable[[Pair], Awaitable[str | None]], remove: Callable[[], Awaitable[None]]
+    ground: Ground,
+    keys: Keys,
+    prove: Callable[[Pair], Awaitable[str | None]],
+    remove: Callable[[], Awaitable[None]],
 ) -> str | None:
     """Prove something with two fresh objects. What an earlier attempt has left is removed first."""
     await remove()
     try:
-        standing = await write_own(ground, STANDING_KEY, _STANDING_BYTES)
-        offered = await write_own(ground, OFFERED_KEY, _OFFERED_BYTES)
+        standing = await write_own(ground, keys.standing, _STANDING_BYTES)
+        offered = await write_own(ground, keys.offered, _OFFERED_BYTES)
         found = await prove(Pair(standing.version, offered.version))
     except StoreError:
         await remove()
@@ -165,9 +187,9 @@ async def _between_removals(
 async def _unheeded_write(ground: Ground, pair: Pair, *, copies: bool) -> str | None:
     for name, condition in pair.broken_conditions:
         calls = {
-            "Put": partial(_put, ground, condition),
+            "Put": partial(_put, ground, pair, condition),
             "Copy": partial(_copy, ground, pair, condition),
-            "Complete": partial(_complete, ground, condition),
+            "Complete": partial(_complete, ground, pair, condition),
         }
         for operation, call in calls.items():
             if operation == "Copy" and not copies:
@@ -215,10 +237,10 @@ async def _unheeded(
     return None
 
 
-async def _put(ground: Ground, condition: WriteCondition) -> None:
+async def _put(ground: Ground, pair: Pair, condition: WriteCondition) -> None:
     await ground.objects.put(
         ground.bucket,
-        STANDING_KEY,
+        pair.standing.key,
         BytesContent(_OFFERED_BYTES),
         own_attributes(),
         condition=condition,
@@ -232,7 +254,7 @@ async def _copy(ground: Ground, pair: Pair, condition: WriteCondition) -> None:
     assert ground.under is not None, "a copy names its key"
     await ground.objects.copy(
         ground.bucket,
-        STANDING_KEY,
+        pair.standing.key,
         source_bucket=ground.bucket,
         source=pair.offered,
         condition=condition,
@@ -241,10 +263,10 @@ async def _copy(ground: Ground, pair: Pair, condition: WriteCondition) -> None:
     )
 
 
-async def _complete(ground: Ground, condition: WriteCondition) -> None:
+async def _complete(ground: Ground, pair: Pair, condition: WriteCondition) -> None:
     objects, claim = ground.objects, ground.claim
     upload = await objects.begin_upload(
-        ground.bucket, STANDING_KEY, own_attributes(), under=ground.under, claim=claim
+        ground.bucket, pair.standing.key, own_attributes(), under=ground.under, claim=claim
     )
     part = await objects.put_part(upload, 1, BytesContent(_OFFERED_BYTES), claim=claim)
     await objects.complete_upload(
@@ -264,5 +286,5 @@ async def _delete(ground: Ground, wrong: Sequence[ObjectVersion]) -> None:
 
 async def _hide(ground: Ground, pair: Pair) -> None:
     await ground.objects.hide(
-        ground.bucket, STANDING_KEY, condition=IfMatches(pair.offered.etag), claim=ground.claim
+        ground.bucket, pair.standing.key, condition=IfMatches(pair.offered.etag), claim=ground.claim
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from rekeyd.jobs.conditions import PROOF_KEYS, first_unheeded, first_unheeded_delete
+from rekeyd.jobs.conditions import PROOF_PREFIX, Keys, first_unheeded, first_unheeded_delete
 from rekeyd.jobs.own_objects import Ground, write_own
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.control import S3BucketControl
 from rekeyd.stores.s3.store import open_s3_store
 from tests.contract.stores.conftest import LACKS, REGION, Stand, session_with
 from tests.doubles.claim import Claim
+
+KEYS = Keys.of("acme")
 
 
 def ground_of(stand: Stand) -> Ground:
@@ -20,12 +22,12 @@ def ground_of(stand: Stand) -> Ground:
 
 async def assert_nothing_left(stand: Stand) -> None:
     stand.prefix = ""
-    assert not {version.key for version in await stand.listed(PROOF_KEYS[0][:8])} & set(PROOF_KEYS)
-    assert not await stand.store.list_uploads(stand.bucket, PROOF_KEYS[0])
+    assert await stand.listed(PROOF_PREFIX) == []
+    assert await stand.store.list_uploads(stand.bucket, PROOF_PREFIX) == []
 
 
 async def test_a_store_is_shown_to_heed_the_conditions_of_copies(stand: Stand) -> None:
-    found = await first_unheeded(ground_of(stand), copies=True)
+    found = await first_unheeded(ground_of(stand), KEYS, copies=True)
 
     if "conditional_copy" in LACKS[stand.kind]:
         assert found == "Copy (If-None-Match: *) is carried out although the condition doesn't hold"
@@ -35,7 +37,7 @@ async def test_a_store_is_shown_to_heed_the_conditions_of_copies(stand: Stand) -
 
 
 async def test_a_store_is_shown_to_heed_the_conditions_of_writes(stand: Stand) -> None:
-    found = await first_unheeded(ground_of(stand), copies=False)
+    found = await first_unheeded(ground_of(stand), KEYS, copies=False)
 
     if "conditional_complete" in LACKS[stand.kind]:
         assert found == (
@@ -48,7 +50,7 @@ async def test_a_store_is_shown_to_heed_the_conditions_of_writes(stand: Stand) -
 
 async def test_a_store_is_shown_to_heed_the_condition_of_a_delete(stand: Stand) -> None:
     for _ in range(2):
-        assert await first_unheeded_delete(ground_of(stand)) is None
+        assert await first_unheeded_delete(ground_of(stand), KEYS) is None
         await assert_nothing_left(stand)
 
 
@@ -58,7 +60,7 @@ async def test_a_versioned_bucket_is_shown_to_heed_conditions_and_no_version_is_
     ground = replace(ground_of(stand), keeps_versions=True)
 
     for _ in range(2):
-        found = await first_unheeded(ground, copies=False)
+        found = await first_unheeded(ground, KEYS, copies=False)
 
         assert (found is None) is ("conditional_complete" not in LACKS[stand.kind]), found
         page = await stand.store.list_versions_page(stand.bucket, "")
@@ -66,9 +68,9 @@ async def test_a_versioned_bucket_is_shown_to_heed_conditions_and_no_version_is_
 
 
 async def test_what_an_attempt_that_died_has_left_is_no_hindrance_and_is_removed(stand: Stand) -> None:
-    for key in PROOF_KEYS:
+    for key in KEYS.both:
         await write_own(ground_of(stand), key, b"left")
-    assert await first_unheeded_delete(ground_of(stand)) is None
+    assert await first_unheeded_delete(ground_of(stand), KEYS) is None
 
     await assert_nothing_left(stand)
 
@@ -85,7 +87,7 @@ async def test_a_store_that_ignores_conditions_in_a_batch_is_found_out(moto_s3_e
         S3BucketControl(config, session) as control,
     ):
         await control.create("batch", REGION, claim=claim)
-        found = await first_unheeded_delete(Ground(store, "batch", None, claim))
+        found = await first_unheeded_delete(Ground(store, "batch", None, claim), KEYS)
 
     assert found == (
         "Delete of several (If-Match with another ETag) is carried out although the condition doesn't hold"
