@@ -8,7 +8,27 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from rekeyd.domain.objects import Location
-from rekeyd.domain.tenant import PlacementPhase, PlacementRecord, dedicate, serve
+from rekeyd.domain.tenant import (
+    PlacementPhase,
+    PlacementRecord,
+    dedicate,
+    open_writes,
+    return_epoch,
+    serve,
+)
+
+__all__ = [
+    "Place",
+    "Stored",
+    "Told",
+    "opened",
+    "record_of",
+    "renamed",
+    "return_epoch",
+    "stored_of",
+    "switched",
+    "told",
+]
 
 Place = Literal["source", "target"]
 
@@ -71,25 +91,18 @@ class Told(NamedTuple):
 def told(stored: Stored, ttl: int) -> Told:
     """What whoever asks now is told."""
     placement = serve(record_of(stored), 0, ttl)
-    closed = not placement.writes or (stored.phase == "dedicated" and stored.writes_in is None)
-    writes = None if closed else _PLACES[placement.writes[0]]
+    writes = _PLACES[placement.writes[0]] if placement.writes else None
     return Told(placement.epoch, _PLACES[placement.reads[0]], writes, stored.writes_in or 0)
 
 
 def switched(stored: Stored, pause_epoch: int) -> Stored:
     """`dedicated`, its writes still closed. Raises ConflictError unless this pause is in force."""
-    dedicated = stored_of(dedicate(record_of(stored), 0, pause_epoch, 0))
-    return dedicated._replace(epoch=return_epoch(pause_epoch) + 1, writes_in=None)
-
-
-def return_epoch(pause_epoch: int) -> int:
-    """The epoch of the return from a pause."""
-    return pause_epoch + 1
+    return stored_of(dedicate(record_of(stored), 0, pause_epoch))
 
 
 def opened(stored: Stored, ttl: int) -> Stored:
     """The target may be written, one time to live from now."""
-    return stored._replace(writes_in=ttl)
+    return stored_of(open_writes(record_of(stored), 0, ttl))
 
 
 def _whole(ticks: float | None) -> int | None:
