@@ -8,7 +8,27 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from rekeyd.domain.objects import Location
-from rekeyd.domain.tenant import PlacementPhase, PlacementRecord, dedicate, open_writes, serve
+from rekeyd.domain.tenant import (
+    PlacementPhase,
+    PlacementRecord,
+    dedicate,
+    open_writes,
+    return_epoch,
+    serve,
+)
+
+__all__ = [
+    "Place",
+    "Stored",
+    "Told",
+    "opened",
+    "record_of",
+    "renamed",
+    "return_epoch",
+    "stored_of",
+    "switched",
+    "told",
+]
 
 Place = Literal["source", "target"]
 
