@@ -59,7 +59,7 @@ async def test_public_access_must_be_blocked_on_aws_alone(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, "AKID")
 
     async with open_stores(settings_with(s3=AWS, minio=OWN), Metrics(rekeyd.__version__)) as stores:
-        assert {name: store.blocks_public_access for name, store in stores.items()} == {
+        assert {name: store.is_aws for name, store in stores.items()} == {
             "s3": True,
             "minio": False,
         }

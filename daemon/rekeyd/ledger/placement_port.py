@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rekeyd.domain.control import AuditHeads, ControlDocument, KnownControl
 from rekeyd.domain.job import Job
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
-
-if TYPE_CHECKING:
-    from rekeyd.ledger.port import JobClaim
+from rekeyd.ledger.values import JobClaim
 
 
 class PlacementLedger(Protocol):
