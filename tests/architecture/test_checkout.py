@@ -104,8 +104,8 @@ def test_a_demo_on_a_store_that_is_not_known_is_refused_before_anything_is_insta
     assert "STORE=azure is not known; there is s3" in made.stderr
 
 
-def test_all_tests_together_have_ten_minutes() -> None:
+def test_all_tests_together_have_a_bound() -> None:
     made = make("-n", "test", "PYTEST_ARGS=-x")
 
     (command,) = [line for line in made.stdout.splitlines() if " -m pytest " in line]
-    assert " --session-timeout 600 -x" in command
+    assert " --session-timeout 1200 -x" in command

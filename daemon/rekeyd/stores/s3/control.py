@@ -112,30 +112,44 @@ class S3BucketControl:
         claim: LiveClaim,
     ) -> None:
         """See the port. ACLs are off: the owner of the bucket owns every object in it."""
-        where: dict[str, Any] = (
-            {} if region == _FIRST_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        )
-        if object_lock:
-            where["ObjectLockEnabledForBucket"] = True
         async with self._client_in(region) as s3:
-            try:
-                await self._ask(
-                    "CreateBucket",
-                    lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **where),
-                    claim,
-                )
-            except StoreError as error:
-                if error.code == "BucketAlreadyExists":
-                    raise AccessDeniedError(
-                        error.operation, "the name belongs to somebody else", code=error.code
-                    ) from error
-                if error.code != "BucketAlreadyOwnedByYou":
-                    raise
+            # Of a bucket that is ours SeaweedFS says so only where the lock is asked for as it was made.
+            ours = await self._made(s3, bucket, region, object_lock, claim) or await self._made(
+                s3, bucket, region, not object_lock, claim
+            )
+        if not ours:
+            raise AccessDeniedError(
+                "CreateBucket", "the name belongs to somebody else", code="BucketAlreadyExists"
+            )
         # In us-east-1 AWS says of a bucket that is ours already that it was created ("CreateBucket").
         if versioned or object_lock:
             await self.enable_versioning(bucket, claim=claim)
         if object_lock and not await self._object_lock(self._owned(bucket)):
             await self._enable_object_lock(bucket, claim)
+
+    async def _made(
+        self,
+        s3: BotoClient,
+        bucket: str,
+        region: str,
+        object_lock: bool,  # noqa: FBT001 - there is no other
+        claim: LiveClaim,
+    ) -> bool:
+        """Make a bucket, unless it's ours already. False where the name is taken."""
+        options: dict[str, Any] = {"ObjectLockEnabledForBucket": True} if object_lock else {}
+        if region != _FIRST_REGION:
+            options["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        try:
+            await self._ask(
+                "CreateBucket",
+                lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **options),
+                claim,
+            )
+        except StoreError as error:
+            if error.code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+                raise
+            return error.code != "BucketAlreadyExists"
+        return True
 
     async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
         """See the port."""
