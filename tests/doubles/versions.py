@@ -109,14 +109,26 @@ class ListedStore:
 
     def _is_ahead(self, folder: str, one: ObjectVersion, asked: VersionsAsked) -> bool:
         """Whether a folder is shown: on a walk by its own name, and else for what is in it."""
-        return folder > asked.after_key if self.way == "walked" else self._comes_after(one, asked)
+        if self.way == "ordered":
+            return self._comes_after(one, asked)
+        return folder > asked.after_key and not _is_passed_over((*folder.split("/")[:-1],), asked)
 
     def _comes_after(self, one: ObjectVersion, asked: VersionsAsked) -> bool:
+        if self.way == "walked" and _is_passed_over(self._place(one), asked):
+            return False
         if one.key != asked.after_key:
             return one.key > asked.after_key
         if not asked.after_version:
             return False
         return self._age(one) > self._age(version(asked.after_key, asked.after_version))
+
+
+def _is_passed_over(place: tuple[str, ...], asked: VersionsAsked) -> bool:
+    """Whether a walk begins, in the folder where the ways part, after what is at this place."""
+    for name, begin in zip(place, asked.after_key.split("/"), strict=False):
+        if name != begin:
+            return name < begin
+    return False
 
 
 def page(

@@ -125,12 +125,12 @@ async def test_a_walk_past_more_folders_that_begin_one_another_than_a_page_holds
 
 
 async def test_a_walk_that_comes_to_its_end_asks_once() -> None:
-    histories = [history("p/a", "v2", "v1"), history("p/a-b", "v1"), history("p/a/b", "null")]
+    histories = [history("p/a", "v2", "v1"), history("p/ab", "v1"), history("p/b/c", "null")]
     store = ListedStore(histories, "walked", 1000)
 
     pages = await all_pages(store, 1)
 
-    assert [[one.key for one in page.histories] for page in pages] == [["p/a"], ["p/a-b"], ["p/a/b"]]
+    assert [[one.key for one in page.histories] for page in pages] == [["p/a"], ["p/ab"], ["p/b/c"]]
     assert len(store.asked) == len(pages)
 
 

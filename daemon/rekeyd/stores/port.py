@@ -200,7 +200,7 @@ class ObjectStore(Protocol):
         `after` is the `resume_after` of the page before, nothing else.
 
         Strongly consistent: it shows every write and delete that was answered before the call. An error is
-        raised, never given as an empty page.
+        raised, never given as an empty page. Not for buckets that keep versions: there SeaweedFS' pages lack objects.
         """
 
     async def list_versions_page(

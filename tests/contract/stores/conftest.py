@@ -10,9 +10,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import pytest
 from aiobotocore.config import AioConfig
@@ -20,7 +20,7 @@ from aiobotocore.session import AioSession, get_session
 from moto.server import ThreadedMotoServer
 
 from rekeyd.domain.errors import StoreError
-from rekeyd.domain.objects import Attributes, ByteSpan, ObjectVersion
+from rekeyd.domain.objects import Attributes, ByteSpan, Encryption, ObjectVersion
 from rekeyd.sandbox import Sandbox
 from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.content import BytesContent
@@ -64,6 +64,20 @@ Guarantee = Literal[
     "limits_keys",  # a key of over 1,024 bytes is refused
     "unicode_tags",
     "raw_metadata",  # metadata in plain UTF-8 comes back
+    "orders_markers",  # a listing shows markers among the versions, where they belong
+    "lists_current",  # pages of current objects give all of them where versions are kept
+    "lists_odd_keys",  # a listing of versions shows keys that XML can't hold
+    "resumes_anywhere",  # a listing of versions goes on after a version that is gone, and after a key alone
+    "conditional_versions",  # what is put together of parts heeds its condition where versions are kept
+    "unlocked_copy",  # a copy isn't locked because its source is
+    "locked_copy",  # a copy can be locked otherwise than its source
+    "locked_alike",  # a copy can be locked as its source is
+    "timely_locks",  # no lock is taken that is over already
+    "locked_upload",  # what is put together of parts can be locked
+    "archives",  # what lies in an archive can't be read
+    "tags_in_archives",  # its tags can
+    "customer_keys",  # what is encrypted with a key that comes with each request isn't read without
+    "double_encryption",
 ]
 
 LACKS: dict[str, frozenset[Guarantee]] = {
@@ -71,7 +85,8 @@ LACKS: dict[str, frozenset[Guarantee]] = {
     "seaweedfs": frozenset(
         {
             *("byte_order", "part_of_encrypted", "odd_etag", "blocks_public_access", "every_key"),
-            *("computes_checksum", "judges_parts_alone"),
+            *("computes_checksum", "judges_parts_alone", "lists_current", "lists_odd_keys"),
+            *("unlocked_copy", "locked_copy", "archives", "double_encryption"),
         }
     ),
     "moto": frozenset(
@@ -93,9 +108,18 @@ LACKS: dict[str, frozenset[Guarantee]] = {
             "limits_keys",
             "unicode_tags",
             "reports_upload",
+            *("orders_markers", "lists_odd_keys", "resumes_anywhere", "conditional_versions"),
+            *("locked_copy", "locked_alike", "locked_upload", "timely_locks"),
+            *("tags_in_archives", "customer_keys"),
         }
     ),
 }
+
+
+class PutBySdk(Protocol):
+    """Puts what rekeyd itself never would. Takes the SDK's own words."""
+
+    async def __call__(self, bucket: str, key: str, data: bytes, **about: str) -> None: ...
 
 
 @dataclass
@@ -110,6 +134,7 @@ class Stand:
     key_arn: str
     disable_key: Callable[[], Awaitable[None]]
     enable_key: Callable[[], Awaitable[None]]
+    put_by_sdk: PutBySdk
     claim: Claim = field(default_factory=Claim)
     outsider: Callable[[], AbstractAsyncContextManager[BotoClient]] | None = None
     """Somebody else who writes there, with a client of his own."""
@@ -167,6 +192,30 @@ class Stand:
                 return found
         raise AssertionError("a listing without an end")
 
+    async def histories(self, below: str = "", limit: int = 1000) -> list[ObjectVersion]:
+        """All of them, without their times."""
+        found: list[ObjectVersion] = []
+        after = None
+        for _ in range(3000):
+            page = await self.store.list_versions_page(
+                self.bucket, self.prefix + below, after=after, limit=limit
+            )
+            found += page.histories
+            after = page.resume_after
+            if after is None:
+                return [untimed(one) for one in found]
+        raise AssertionError("a listing without an end")
+
+    async def history(self, name: str) -> tuple[ObjectVersion, ...]:
+        """A key's, the oldest first; empty where there is none."""
+        found = [one for one in await self.histories(name) if one.key == self.prefix + name]
+        return found[0].chain if found else ()
+
+
+def untimed(one: ObjectVersion) -> ObjectVersion:
+    """As it is but for the time at which it was written."""
+    return replace(one, modified=None, older=tuple(untimed(each) for each in one.older))
+
 
 @lru_cache
 def session_with(access_key_id: str, secret_access_key: str) -> AioSession:
@@ -196,7 +245,12 @@ async def on_memory() -> AsyncIterator[Stand]:
     async def enable() -> None:
         shelf.disabled_keys.discard(arn)
 
-    yield Stand("memory", MemoryStore(shelf), MemoryControl(shelf), "bucket", "", arn, disable, enable)
+    async def put_by_sdk(bucket: str, key: str, data: bytes, **about: str) -> None:
+        algorithm = "SSE-C" if "SSECustomerKey" in about else about.get("ServerSideEncryption", "")
+        shelf.buckets[bucket].objects[key] = shelf.make(data, Attributes(), Encryption(algorithm), None)
+
+    store, control = MemoryStore(shelf), MemoryControl(shelf)
+    yield Stand("memory", store, control, "bucket", "", arn, disable, enable, put_by_sdk)
 
 
 @asynccontextmanager
@@ -229,8 +283,12 @@ async def on_server(
         def outsider() -> AbstractAsyncContextManager[BotoClient]:
             return session.create_client("s3", region_name=REGION, endpoint_url=endpoint_url, config=OUTSIDER)
 
+        async def put_by_sdk(bucket: str, key: str, data: bytes, **about: str) -> None:
+            async with outsider() as client:
+                await client.put_object(Bucket=bucket, Key=key, Body=data, **about)  # type: ignore[arg-type]
+
         bucket = f"contract-{kind}"
-        yield Stand(kind, store, control, bucket, "", arn, disable, enable, outsider=outsider)
+        yield Stand(kind, store, control, bucket, "", arn, disable, enable, put_by_sdk, outsider=outsider)
 
 
 @pytest.fixture(params=["memory", "seaweedfs", "moto"])
@@ -252,3 +310,19 @@ async def stand(opened: AbstractAsyncContextManager[Stand]) -> AsyncIterator[Sta
         await stand.control.create(stand.bucket, REGION, claim=stand.claim)
         stand.prefix = f"{uuid.uuid4().hex}/"
         yield stand
+
+
+@pytest.fixture
+async def versioned(stand: Stand) -> Stand:
+    """The stand with a bucket that keeps versions."""
+    stand.bucket = f"{stand.bucket}-versioned"
+    await stand.control.create(stand.bucket, REGION, versioned=True, claim=stand.claim)
+    return stand
+
+
+@pytest.fixture
+async def locking(stand: Stand) -> Stand:
+    """The stand with a bucket whose versions can be locked."""
+    stand.bucket = f"{stand.bucket}-locking"
+    await stand.control.create(stand.bucket, REGION, object_lock=True, claim=stand.claim)
+    return stand

@@ -43,6 +43,7 @@ CHUNK_BYTES = 64 * 1024
 """How a read is cut."""
 
 _CURSOR = "key:"
+_HISTORY_CURSOR = "history:"
 
 
 class MemoryStore:
@@ -70,7 +71,7 @@ class MemoryStore:
     ) -> ListingPage:
         """See the port."""
         objects = self._shelf.bucket("list_page", bucket).objects
-        begin = b"" if after is None else _cursor_key(after).encode()
+        begin = b"" if after is None else _cursor_key(after, _CURSOR).encode()
         keys = sorted(
             (key for key in objects if key.startswith(prefix) and key.encode() > begin), key=str.encode
         )
@@ -82,7 +83,7 @@ class MemoryStore:
     ) -> VersionsPage:
         """See the port."""
         objects = self._shelf.bucket("list_versions_page", bucket).objects
-        begin = b"" if after is None else _cursor_key(after).encode()
+        begin = b"" if after is None else _cursor_key(after, _HISTORY_CURSOR).encode()
         keys = sorted(
             (key for key in objects.keys_of_all() if key.startswith(prefix) and key.encode() > begin),
             key=str.encode,
@@ -94,7 +95,7 @@ class MemoryStore:
         for key in keys:
             chain = objects.chain(key)
             if left < len(chain) and left < limit:
-                return VersionsPage(tuple(histories), _CURSOR + last, tuple(too_long))
+                return VersionsPage(tuple(histories), _HISTORY_CURSOR + last, tuple(too_long))
             left -= len(chain)
             last = key
             if len(chain) > HISTORY_VERSIONS_MAX:
@@ -334,7 +335,7 @@ async def _gather(operation: str, content: Content) -> bytes:
     return bytes(data)
 
 
-def _cursor_key(cursor: str) -> str:
-    if not cursor.startswith(_CURSOR):
+def _cursor_key(cursor: str, kind: str) -> str:
+    if not cursor.startswith(kind):
         raise ValueError(f"{cursor!r} is not a cursor that a listing gave")
-    return cursor.removeprefix(_CURSOR)
+    return cursor.removeprefix(kind)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3.client import S3Client as BotoClient
     from types_aiobotocore_s3.type_defs import (
+        ObjectLockConfigurationTypeDef,
         PublicAccessBlockConfigurationTypeDef,
         ServerSideEncryptionConfigurationTypeDef,
         TagTypeDef,
@@ -50,6 +51,7 @@ _Answer = TypeVar("_Answer")
 _FIRST_REGION = "us-east-1"
 """The one region that CreateBucket takes no LocationConstraint for ("CreateBucket", Amazon S3 API Reference)."""
 _CONNECTIONS_MAX = 8
+_LOCKS: ObjectLockConfigurationTypeDef = {"ObjectLockEnabled": "Enabled"}
 _EVERY_BLOCK: PublicAccessBlockConfigurationTypeDef = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
@@ -112,30 +114,38 @@ class S3BucketControl:
         claim: LiveClaim,
     ) -> None:
         """See the port. ACLs are off: the owner of the bucket owns every object in it."""
-        where: dict[str, Any] = (
-            {} if region == _FIRST_REGION else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        )
-        if object_lock:
-            where["ObjectLockEnabledForBucket"] = True
+        options: dict[str, Any] = {"ObjectOwnership": "BucketOwnerEnforced"}
+        if region != _FIRST_REGION:
+            options["CreateBucketConfiguration"] = {"LocationConstraint": region}
         async with self._client_in(region) as s3:
-            try:
-                await self._ask(
-                    "CreateBucket",
-                    lambda: s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerEnforced", **where),
-                    claim,
-                )
-            except StoreError as error:
-                if error.code == "BucketAlreadyExists":
-                    raise AccessDeniedError(
-                        error.operation, "the name belongs to somebody else", code=error.code
-                    ) from error
-                if error.code != "BucketAlreadyOwnedByYou":
-                    raise
+            # Of a bucket that is ours SeaweedFS says so only where the lock is asked for as it was made.
+            for lock in (object_lock, not object_lock):
+                lockable = {"ObjectLockEnabledForBucket": True} if lock else {}
+                if await self._made(s3, bucket, {**options, **lockable}, claim):
+                    break
+            else:
+                raise AccessDeniedError("CreateBucket", "the name belongs to somebody else")
         # In us-east-1 AWS says of a bucket that is ours already that it was created ("CreateBucket").
         if versioned or object_lock:
             await self.enable_versioning(bucket, claim=claim)
-        if object_lock and not await self._object_lock(self._owned(bucket)):
-            await self._enable_object_lock(bucket, claim)
+        usual, owned = self._client(), self._owned(bucket)
+        if object_lock and not await self._object_lock(owned):
+            # ("Configuring S3 Object Lock", Amazon S3 User Guide: an existing bucket must keep versions.)
+            await self._ask(
+                "PutObjectLockConfiguration",
+                lambda: usual.put_object_lock_configuration(**owned, ObjectLockConfiguration=_LOCKS),
+                claim,
+            )
+
+    async def _made(self, s3: BotoClient, bucket: str, options: dict[str, Any], claim: LiveClaim) -> bool:
+        """Make a bucket, unless it's ours already. False where the name is taken."""
+        try:
+            await self._ask("CreateBucket", lambda: s3.create_bucket(Bucket=bucket, **options), claim)
+        except StoreError as error:
+            if error.code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+                raise
+            return error.code != "BucketAlreadyExists"
+        return True
 
     async def enable_versioning(self, bucket: str, *, claim: LiveClaim) -> None:
         """See the port."""
@@ -143,17 +153,6 @@ class S3BucketControl:
         await self._ask(
             "PutBucketVersioning",
             lambda: s3.put_bucket_versioning(**owned, VersioningConfiguration={"Status": "Enabled"}),
-            claim,
-        )
-
-    async def _enable_object_lock(self, bucket: str, claim: LiveClaim) -> None:
-        """Of a bucket that was made without ("Configuring S3 Object Lock", Amazon S3 User Guide)."""
-        s3, owned = self._client(), self._owned(bucket)
-        await self._ask(
-            "PutObjectLockConfiguration",
-            lambda: s3.put_object_lock_configuration(
-                **owned, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
-            ),
             claim,
         )
 

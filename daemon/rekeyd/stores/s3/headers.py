@@ -142,12 +142,19 @@ def encryption_headers(under: UnderKey | None) -> dict[str, str]:
     }
 
 
-def directive_headers(operation: str, attributes: Attributes | None) -> dict[str, str]:
-    """The headers by which a copy has its source's attributes, or these in their place. The class isn't among them."""
+def directive_headers(
+    operation: str, attributes: Attributes | None, lock: ObjectLock | None
+) -> dict[str, str]:
+    """The headers by which a copy has its source's attributes, or these in their place, and a lock.
+
+    The storage class isn't among them.
+    """
+    directive = "COPY" if attributes is None else "REPLACE"
+    directives = {"x-amz-metadata-directive": directive, "x-amz-tagging-directive": directive}
     if attributes is None:
-        return {"x-amz-metadata-directive": "COPY", "x-amz-tagging-directive": "COPY"}
-    replaced = attribute_headers(operation, replace(attributes, storage_class="STANDARD"))
-    return {**replaced, "x-amz-metadata-directive": "REPLACE", "x-amz-tagging-directive": "REPLACE"}
+        return {**directives, **lock_headers(lock)}
+    given = replace(attributes, storage_class="STANDARD", lock=lock or attributes.lock)
+    return {**directives, **attribute_headers(operation, given)}
 
 
 def put_checksum_headers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rekeyd.domain.errors import UnavailableError
 from rekeyd.domain.objects import ObjectVersion
-from rekeyd.stores.port import VersionsPage
+from rekeyd.stores.port import LIST_OBJECTS_MAX, VersionsPage
 from rekeyd.stores.s3.answers import reading
 from rekeyd.stores.s3.client import S3Client
 from rekeyd.stores.s3.histories import Cursor, ordered_page
@@ -36,6 +36,6 @@ async def list_versions(
 
 async def find_version(client: S3Client, bucket: str, wanted: ObjectVersion) -> ObjectVersion | None:
     """The version or marker that now has an id, as a listing shows it."""
-    page = await list_versions(client, bucket, wanted.key, None, 1)
+    page = await list_versions(client, bucket, wanted.key, None, LIST_OBJECTS_MAX)
     chains = [history.chain for history in page.histories if history.key == wanted.key]
     return next((one for chain in chains for one in chain if one.version_id == wanted.version_id), None)

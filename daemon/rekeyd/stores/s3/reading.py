@@ -13,6 +13,7 @@ from rekeyd.domain.errors import (
     CustomerKeyError,
     InterruptedTransferError,
     PreconditionError,
+    StoreError,
     StoreRefusedError,
     UnavailableError,
 )
@@ -74,9 +75,10 @@ async def read_head(client: S3Client, bucket: str, key: str, version_id: str | N
         if isinstance(error, CustomerKeyError) or error.code:
             raise
         # An object under SSE-C, an id that is none, credentials that have expired: AWS says 400 to all of them.
-        asking = S3Request(_OPERATION, "GET", bucket, key, query=request.query)
-        async with client.exchange(asking, streams=True):
+        explained = await _why_refused(client, bucket, key, version_id)
+        if explained is None:
             raise
+        raise explained from error
     size_bytes = s3.content_length(request.operation, headers)
     return s3.read_head(
         request.operation,
@@ -87,6 +89,16 @@ async def read_head(client: S3Client, bucket: str, key: str, version_id: str | N
         whole=True,
         counts_tags=client.config.counts_tags,
     )
+
+
+async def _why_refused(client: S3Client, bucket: str, key: str, version_id: str | None) -> StoreError | None:
+    """What a GET is refused with, where that says more."""
+    request = S3Request(_OPERATION, "GET", bucket, key, query=version_query(version_id))
+    try:
+        async with client.exchange(request, streams=True):
+            return None
+    except StoreError as error:
+        return error if error.code else None
 
 
 def version_query(version_id: str | None) -> tuple[tuple[str, str], ...]:

@@ -164,7 +164,7 @@ class S3Store:
     ) -> Written:
         """See the port. The class is always named: SeaweedFS would carry the source's, AWS would not.
 
-        SeaweedFS carries the source's lock, too, where none is named.
+        SeaweedFS carries the source's lock, too, whichever is named.
         """
         self._check_key("CopyObject", key, source.size_bytes)
         request = S3Request(
@@ -176,8 +176,7 @@ class S3Store:
                 **self._copy_source(source_bucket, source),
                 **s3.condition_headers(condition),
                 **s3.encryption_headers(under),
-                **s3.directive_headers("CopyObject", attributes),
-                **s3.lock_headers(lock),
+                **s3.directive_headers("CopyObject", attributes, lock),
                 "x-amz-checksum-algorithm": "CRC64NVME",
                 "x-amz-storage-class": storage_class,
             },

@@ -11,6 +11,8 @@ otherwise the store is asked folder by folder. Of a folder's page that isn't its
   of them answers, a key whose versions are known must. Where that can't be seen either, the listing is refused.
 - Before a folder whose name begins W there may be keys that haven't been walked past: `a/` comes before `a-b` on the
   walk, and after it in the order of keys. It is left to the next page.
+- A walk that goes on after `a-b` begins there, past the folder `a/`, whose keys come later. Folders with which the key
+  begins, where it goes on with what sorts before `/`, are asked for by themselves.
 
 What comes out is in the order of the keys' bytes. On a store that lists as S3 does, this is right, too, or refuses.
 """
@@ -52,11 +54,12 @@ class WalkedListing:
 
     async def _below(self, prefix: str, after: Cursor) -> tuple[Sequence[Found], Cursor | None]:
         """What comes first below a prefix, and where it goes on there; None where that was all."""
+        passed_over = [folder for folder in _passed_over(prefix, after.key) if await self._holds(folder)]
         answered = await self._asked(prefix, after)
-        if not answered.more:
+        if not answered.more and not passed_over:
             groups = {group[0].version.key: group for group in grouped(answered.listed)}
             return [Found(groups[key]) for key in sorted(groups)], None
-        here = await self._in_level(prefix, after, answered.listed)
+        here = await self._in_level(prefix, after, answered.listed, passed_over)
         if not here:
             return [], None
         leading = [here[key] for key in takewhile(here.get, sorted(here))]
@@ -67,22 +70,27 @@ class WalkedListing:
         found, resume = await self._below(folder, Cursor())
         return found, resume or (found[-1].cursor if found else Cursor(folder))
 
+    async def _holds(self, folder: str) -> bool:
+        return bool((await self.ask(VersionsAsked(folder, limit=1))).listed)
+
     async def _in_level(
-        self, prefix: str, after: Cursor, below: Sequence[Listed]
+        self, prefix: str, after: Cursor, below: Sequence[Listed], passed_over: Sequence[str]
     ) -> Mapping[str, Found | None]:
         """What is certain of a folder's page: its first keys with their histories, and its first folders with None.
 
-        `below` are some versions that are in the folder or further below.
+        `below` are some versions that are in the folder or further below, `passed_over` folders that the page lacks.
         """
         level = await self._asked(prefix, after, _FOLDER)
         groups = {group[0].version.key: group for group in grouped(level.listed)}
-        folders = [folder for folder in level.folders if folder > after.key]
+        folders = [*passed_over, *(folder for folder in level.folders if folder > after.key)]
         if not level.more:
             return {**{key: Found(group) for key, group in groups.items()}, **dict.fromkeys(folders)}
         last, name = max(_places(level))
-        edge = min([max([*groups, *folders]), *(folder for folder in folders if _is_open(folder, last))])
+        edge = min(
+            [max([*groups, *level.folders]), *(folder for folder in folders if _is_open(folder, last))]
+        )
         named = [key for key in _hidden(last, name) if key.startswith(prefix) and after.key < key < edge]
-        alone = len(groups) == 1 and not folders
+        alone = len(groups) == 1 and not level.folders
         if alone:
             named.append(edge)
         in_folders = {key: await self._in_folder(key) for key in named}
@@ -147,6 +155,15 @@ def _levels(prefix: str, key: str) -> Iterator[str]:
     while (end := key.rfind(_FOLDER, 0, end)) >= len(prefix):
         yield key[: end + 1]
     yield prefix
+
+
+def _passed_over(prefix: str, key: str) -> Iterator[str]:
+    """The folders in `prefix` that come after a key, and that a walk which begins at the key doesn't come to."""
+    in_folder = not prefix or prefix.endswith(_FOLDER)
+    name_end = key.find(_FOLDER, len(prefix))
+    for end in range(len(prefix) + in_folder, len(key) if name_end < 0 else name_end):
+        if key[end] < _FOLDER:
+            yield key[:end] + _FOLDER
 
 
 def _places(level: VersionsAnswered) -> Iterator[tuple[str, str]]:
