@@ -12,13 +12,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rekeyd.domain.tenant import Placement
+from tests.doubles.weather import Asked, Fault, Forecast, Weather, fair
 from tests.e2e.harness import LedgerView, Scene, Tenant
-from tests.e2e.test_kills import JOB, ONE_BY_ONE, SLOWLY
+from tests.e2e.test_kills import JOB, SLOWLY
 from tests.e2e.versions import Histories, without_idle_markers
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WRITE_SECONDS_MAX = 2.0
+ONE_AT_A_TIME = SLOWLY | {"objects_in_flight_max": 1, "lease_seconds": 5}
 
 
 @dataclass(slots=True)
@@ -56,10 +58,25 @@ class VersionWriter:
 
 @pytest.mark.parametrize("target_store", ["s3", "s3b"], ids=["server_side", "streaming"])
 async def test_histories_move_whole_among_writers_and_kills(scene: Scene, target_store: str) -> None:
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await moved_among_writers_and_kills(scene, weather, target_store)
+
+
+def stalls_second_delete(weather: Weather, source: str) -> Forecast:
+    """Amid the deletes: some versions are gone, newer ones of the same keys are not."""
+
+    def forecast(asked: Asked) -> Fault | None:
+        of_source = asked.operation == "DeleteObjects" and asked.target.startswith(f"/{source}")
+        return "stalled" if of_source and weather.seen["DeleteObjects"] else None
+
+    return forecast
+
+
+async def moved_among_writers_and_kills(scene: Scene, weather: Weather, target_store: str) -> None:
     await scene.open(
         target_store=target_store,
-        limits=SLOWLY,
-        stores__s3=ONE_BY_ONE,
+        endpoint=weather.endpoint_url,
+        limits=ONE_AT_A_TIME,
         migrate={"write_seconds_max": WRITE_SECONDS_MAX, "pass_objects_small": 10, "passes_max": 3},
     )
     acme = await scene.tenant("acme", [])
@@ -73,11 +90,14 @@ async def test_histories_move_whole_among_writers_and_kills(scene: Scene, target
             await ledger.until_copying(JOB, verified_min=5)
             await served.daemon.kill()
         async with scene.serving() as served:
-            retiring = await ledger.until_job(
-                JOB, lambda job: job.phase == "retire" and job.counts.objects_deleted > 0
-            )
+            await served.until_logged("switched")
+            weather.seen.clear()
+            weather.forecast = stalls_second_delete(weather, acme.source.bucket)
+            await weather.until_suffered("DeleteObjects", "stalled")
             await served.daemon.kill()
-            assert retiring.counts.objects_deleted < retiring.counts.objects_listed
+        weather.forecast = fair
+        left = await histories.found(acme.source)
+        assert 0 < sum(map(len, left.values())) < sum(map(len, histories.written.values()))
         async with scene.serving():
             done = await ledger.until_state(JOB, "completed")
             writer.enough.set()
