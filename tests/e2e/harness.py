@@ -208,10 +208,17 @@ class Scene:
         self._daemons = 0
         self._running: Daemon | None = None
 
-    async def open(self, *, target_store: str = "s3", endpoint: str = "", **sections: Section) -> Scene:
+    async def open(
+        self,
+        *,
+        target_store: str = "s3",
+        endpoint: str = "",
+        object_lock: bool = False,
+        **sections: Section,
+    ) -> Scene:
         """Make bucket and queues, write the settings. Sections are named with `__` for the dot."""
         self.target_store = target_store
-        await self.clients.s3.create_bucket(Bucket=self.bucket)
+        await self.clients.s3.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=object_lock)
         await self.clients.s3.put_bucket_encryption(
             Bucket=self.bucket,
             ServerSideEncryptionConfiguration={

@@ -168,6 +168,8 @@ class World:
         self.segments_max = 2
         self.region = "us-east-1"
         """Of the stores in the settings."""
+        self.service = ""
+        """Of all stores in the settings; each has one of its own where it's empty."""
         self.is_aws = False
         """Whether the stores are taken for AWS itself."""
         self.make_store: Callable[[Shelf, str], ObjectStore] = lambda shelf, name: MemoryStore(
@@ -341,6 +343,7 @@ class World:
             objects_once=once,
             buckets=GuardedControl(GuardedControl(control, life), self.retries),
             region=self.region,
+            service=self.service or name,
             is_aws=self.is_aws,
         )
 

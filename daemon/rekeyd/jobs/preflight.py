@@ -34,6 +34,8 @@ async def preflight(tools: Tools, job: Job, *, begun: bool, dedicated: bool = Fa
     `begun` says that the ledger knows of copies in the target, so that what is there is ours; `dedicated` that the
     tenant lives there already: then the target's versioning is its own affair, and an obstacle is one to be mended.
     """
+    if _one_bucket(tools, job):
+        return Failed(f"target: {job.target} and the source, {job.source}, are in one bucket of one store")
     source = await _source(tools, job, dedicated=dedicated)
     if not isinstance(source, BucketDescription):
         return source
@@ -49,6 +51,12 @@ async def preflight(tools: Tools, job: Job, *, begun: bool, dedicated: bool = Fa
         return fault
     region = target.region if bucket is None else bucket.region
     return await check_key(tools, job, region) or Ready(bucket, region, source)
+
+
+def _one_bucket(tools: Tools, job: Job) -> bool:
+    """Whether both ends are in one bucket, by whatever names. A dedicated bucket is no part of a shared one."""
+    services = {store.service for store in (tools.source_of(job), tools.target_of(job))}
+    return len(services) == 1 and job.source.bucket == job.target.bucket
 
 
 async def _source(tools: Tools, job: Job, *, dedicated: bool) -> BucketDescription | Held | Failed:

@@ -45,6 +45,8 @@ class Store:
     """The same without retries, for a call that is expected to fail."""
     buckets: BucketControl
     region: str
+    service: str
+    """Who answers, whatever the store is called here: two with the same one hold the same buckets."""
     is_aws: bool
     """Whether it is AWS itself: what it documents is required of it, and believed where it can't be shown. Another
     store may lack what protects a bucket beyond the key (a public access block, a policy, lifecycle rules); that is

@@ -141,6 +141,7 @@ async def _open_store(
             objects_once=guards.store_once(objects),
             buckets=guards.control(control),
             region=store.region,
+            service=store.service,
             is_aws=not store.endpoint_url,
         )
 

@@ -37,6 +37,16 @@ def endpoint_address(text: str) -> str:
     return text.removesuffix("/")
 
 
+def service_of(endpoint_url: str) -> str:
+    """Who answers at a checked endpoint, the same for every spelling of it that can be told from the text."""
+    address = urlsplit(endpoint_url)
+    host = (address.hostname or "").rstrip(".")
+    if not host or host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return "aws"
+    port = address.port or {"http": 80, "https": 443}[address.scheme]
+    return f"{'loopback' if _is_loopback(host) else host}:{port}"
+
+
 def queue_address(text: str) -> str:
     if text and _web_address(text).path.strip("/") == "":
         raise ValueError("write the whole address of the queue, its name included")

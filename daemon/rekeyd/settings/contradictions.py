@@ -48,10 +48,14 @@ def pattern_faults(migrate: MigrateSettings, stores: Mapping[str, S3StoreSetting
             "migrate.target_pattern",
             "name the tenant in the bucket: a bucket has one default key, a tenant its own",
         )
-    if located.keys() == {"source_pattern", "target_pattern"} and located["source_pattern"].overlaps(
-        located["target_pattern"]
-    ):
+    if located.keys() == {"source_pattern", "target_pattern"} and _one_bucket(*located.values(), stores):
         yield "migrate.target_pattern", "overlaps migrate.source_pattern: use another bucket"
+
+
+def _one_bucket(source: Location, target: Location, stores: Mapping[str, S3StoreSettings]) -> bool:
+    """Whether it's one bucket, by whatever name of its store: there a prefix may have a second spelling, too."""
+    services = {stores[name].service if name in stores else name for name in (source.store, target.store)}
+    return len(services) == 1 and source.bucket == target.bucket
 
 
 def time_faults(migrate: MigrateSettings, limits: LimitsSettings) -> Iterator[Fault]:

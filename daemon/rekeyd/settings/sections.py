@@ -14,6 +14,7 @@ from rekeyd.settings.addresses import (
     endpoint_address,
     listen_address,
     queue_address,
+    service_of,
     sqlite_address,
 )
 
@@ -83,6 +84,11 @@ class S3StoreSettings(Section):
     read the tags of every object: AWS leaves the count out for whoever may not."""
     keeps_every_key: bool = False
     """Of S3-compatible stores: whether keys like `a//b` or `/a` stay as they are. Where not, they are refused."""
+
+    @property
+    def service(self) -> str:
+        """Who answers: two stores of the settings with the same one hold the same buckets."""
+        return service_of(self.endpoint_url)
 
 
 class AwsCustodySettings(Section):

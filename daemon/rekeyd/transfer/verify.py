@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from unicodedata import is_normalized
 
 from rekeyd.domain.evidence import Evidence, Judgement, evidence_of, judge
 from rekeyd.domain.objects import Checksum, ObjectHead, ObjectVersion
@@ -71,15 +72,18 @@ async def _target_evidence(route: Route, head: ObjectHead, means: Means, *, comp
     return evidence_of(head, checksum, tags)
 
 
-_PLAIN_KEY = re.compile(r"[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*")
+_PLAIN_KEY = re.compile(r"[^/\\%+\x00-\x1f\x7f]+(/[^/\\%+\x00-\x1f\x7f]+)*")
 
 
 def may_be_rewritten(key: str) -> bool:
-    """Whether a store that thinks in files and folders might keep the key as another one.
+    """Whether a store that thinks in files, folders and forms might keep the key as another one.
 
-    Keys with empty, `.` or `..` steps, with a slash at either end, backslashes or control characters. SeaweedFS
-    finds what it rewrote under both names, in listings, too: there the adapter refuses such keys.
+    Keys with empty, `.` or `..` steps, with a slash at either end, backslashes or control characters; with a `%` or
+    `+`, for whoever decodes once too often; with letters that Unicode writes in two ways. SeaweedFS finds what it
+    rewrote under both names, in listings, too: there the adapter refuses such keys.
     """
+    if not (is_normalized("NFC", key) and is_normalized("NFD", key)):
+        return True
     return _PLAIN_KEY.fullmatch(key) is None or any(step in {".", ".."} for step in key.split("/"))
 
 

@@ -30,6 +30,7 @@ from rekeyd.domain.errors import (
 from rekeyd.domain.objects import Encryption
 from rekeyd.stores.buckets import BucketDescription, BucketRules
 from rekeyd.stores.port import LiveClaim
+from rekeyd.stores.s3.checksums import with_content_md5
 from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.errors import Refusal, translate
 from rekeyd.stores.s3.rules import NOT_IMPLEMENTED, Owned, read_rules, write_expiry, write_policy
@@ -342,6 +343,7 @@ class S3BucketControl:
         ) as client:
             if config.account_id:
                 client.meta.events.register("before-parameter-build.s3.HeadBucket", self._name_owner)
+            client.meta.events.register("before-call.s3", with_content_md5)
             yield client
 
     def _name_owner(self, params: dict[str, Any], **_: object) -> None:

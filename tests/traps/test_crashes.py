@@ -1,0 +1,155 @@
+"""What others left behind, or did twice, when they died.
+
+| trap that others fell into | must hold here |
+|---|---|
+| deletes out of order, stale checkpoints | kill at every transition converges |
+| orphaned uploads | none after cancel or kill |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from rekeyd.domain.job import JobPhase
+from tests.doubles.faulty import Call, Fault
+from tests.doubles.mortal import DiedError, Life, Moment
+from tests.jobs.conftest import MakeWorld
+from tests.jobs.test_crash import HISTORIES, RESTLESS, Story, all_calls, live_once, try_all
+from tests.jobs.world import FINAL, MEBIBYTE, SOURCE, Data, World, eventually
+
+TRANSITIONS = frozenset(
+    f"ledger.{name}"
+    for name in (
+        "enter_phase",
+        "begin_job",
+        "set_key_state",
+        "begin_pass",
+        "record_page",
+        "record_outcomes",
+        "finish_segment",
+        "change_placement",
+        "switch",
+        "plan_retirement",
+        "record_intents",
+        "finish_job",
+    )
+)
+"""Whatever moves a checkpoint."""
+
+
+@pytest.mark.parametrize("story", [RESTLESS, HISTORIES], ids=["restless", "histories"])
+async def test_stale_checkpoints(make_world: MakeWorld, story: Story) -> None:
+    """A process dies right before or right after each transition; the next one ends the story exactly."""
+    calls = await all_calls(make_world(versioned=story.versioned), story)
+    ats = [number for number, name in enumerate(calls, start=1) if name in TRANSITIONS]
+    assert {calls[at - 1] for at in ats} == TRANSITIONS, "the story makes every transition"
+    assert sum(calls[at - 1] == "ledger.enter_phase" for at in ats) >= len(get_args(JobPhase)) - 1
+    # Dying before one is dying after the one before it: each place once, on one of its sides.
+    moments: list[Moment] = ["before", "after"]
+    deaths = [[(at, moments[index % 2])] for index, at in enumerate(ats)]
+    await try_all(make_world, story, False, deaths)
+
+
+@pytest.mark.parametrize("moment", get_args(Moment))
+async def test_deletes_out_of_order(make_world: MakeWorld, moment: Moment) -> None:
+    """Oldest first, the current one last, also where a process died amid them: what is left is the newer part."""
+    world = make_world(versioned=True)
+    world.put_versions("a", Data(b"1"), Data(b"2"), None, Data(b"3"))
+    objects = world.shelf.buckets[SOURCE.bucket].objects
+    order = [version.version_id for version in objects.chain(SOURCE.prefix + "a")]
+    asked: list[list[str | None]] = []
+
+    def note(call: Call) -> None:
+        if (call.operation, call.bucket) == ("delete", SOURCE.bucket):
+            asked.append([version.version_id for version in call.versions])
+
+    world.script.before_each = note
+    dying = world.script.on("delete", bucket=SOURCE.bucket)
+    life = Life()
+
+    async def die_amid(_call: Call) -> None:
+        if moment == "before":
+            objects.drop(SOURCE.prefix + "a", order[0])
+        life.die()
+
+    _at(dying, moment, die_amid)
+    await live_once(world, life, "daemon-1")
+    left = [version.version_id for version in objects.chain(SOURCE.prefix + "a")]
+    assert left == (order[1:] if moment == "before" else [])
+    async with world.process("daemon-2") as process:
+        await process.work(until=FINAL)
+        job = await process.direct.job("job-1")
+    assert (job.state, job.counts.objects_deleted) == ("completed", 1)
+    assert all(each == order for each in asked)
+    assert world.source_chains() == {}
+    assert [each and each.content for each in world.target_chains()["a"]] == [b"1", b"2", None, b"3"]
+
+
+def _at(fault: Fault, moment: Moment, do: Callable[[Call], Awaitable[None]]) -> None:
+    if moment == "before":
+
+        async def then_never(call: Call) -> None:
+            await do(call)
+            raise DiedError("amid the deletes")
+
+        fault.first_await(then_never)
+    else:
+        fault.then_await(do)
+
+
+UPLOADING = ["begin_upload", "put_part", "complete_upload"]
+
+
+@pytest.mark.parametrize("operation", UPLOADING)
+@pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "server_side"])
+async def test_orphaned_uploads_after_a_kill(
+    make_world: MakeWorld, operation: str, server_side: bool
+) -> None:
+    world = make_world(server_side=server_side)
+    objects = world.fill({"large": Data(b"6" * (6 * MEBIBYTE)), "small": Data(b"s")})
+    name = "copy_part" if server_side and operation == "put_part" else operation
+    life = Life()
+
+    async def die(_call: Call) -> None:
+        life.die()
+
+    world.script.on(name).then_await(die)
+    await live_once(world, life, "daemon-1")
+    assert life.dead
+    assert world.target_shelf.uploads or operation == "complete_upload", "it left one behind"
+    async with world.process("daemon-2") as process:
+        await process.work(until=FINAL)
+        await world.assert_moved(process.direct, objects)
+    assert world.target_shelf.uploads == {}
+
+
+@pytest.mark.parametrize("operation", UPLOADING)
+async def test_orphaned_uploads_after_a_cancel(world: World, operation: str) -> None:
+    """By the time its claims have ended, nothing unfinished is left, although nobody goes on with the job."""
+    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    objects = world.fill({"large": Data(b"6" * (6 * MEBIBYTE))})
+    hanging = asyncio.Event()
+    async with world.process() as process:
+
+        async def cancel(_call: Call) -> None:
+            await process.direct.cancel_job("job-1", "an operator")
+            hanging.set()
+
+        world.script.on(operation).then_await(cancel)
+        await world.admit(process.direct)
+        async with process.working():
+            await hanging.wait()
+
+            async def claims_ended() -> bool:
+                return world.metrics.claims_lost > 0 and not await world.claimed()
+
+            await eventually(claims_ended)
+        assert (await process.direct.job("job-1")).state == "cancelled"
+    assert world.target_shelf.uploads == {}
+    assert world.in_source()["large"].content == objects["large"].content
+    assert world.script.count("delete", SOURCE.bucket) == 0
