@@ -124,7 +124,7 @@ async def assert_shown(scene: Scene, tenant: Tenant) -> None:
         "writes": [str(tenant.target)],
         "deletes": "allow",
     }
-    assert placement["epoch"] == 2, "shared is 0, paused 1"
+    assert placement["epoch"] == 3, "shared is 0, paused 1, and 2 its return"
 
 
 async def assert_telemetry(served: Served, scene: Scene, *tenants: Tenant) -> None:
