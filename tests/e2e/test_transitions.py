@@ -21,7 +21,7 @@ PHASES: tuple[JobPhase, ...] = ("preflight", "provision", "copy", "pause", "swit
 
 
 def stalls(phase: JobPhase, tenant: Tenant) -> Callable[[Asked], Fault | None]:
-    """Holds a daemon up in a phase, by a request that it makes nowhere else."""
+    """Holds a daemon up in a phase by a request. A pause and a grace last long enough by themselves."""
     source, target = f"/{tenant.source.bucket}", f"/{tenant.target.bucket}"
 
     def forecast(asked: Asked) -> Fault | None:
@@ -30,7 +30,6 @@ def stalls(phase: JobPhase, tenant: Tenant) -> Callable[[Asked], Fault | None]:
             "preflight": asked.operation == "Bucket" and asked.target.startswith(source),
             "provision": asked.operation == "Bucket" and asked.method == "PUT" and of_target,
             "copy": asked.operation == "CopyObject" and asked.target.endswith("5"),
-            "pause": asked.operation == "ListMultipartUploads" and of_target,
             "retire": asked.operation == "DeleteObject" and asked.target.startswith(source),
         }
         return "stalled" if mine.get(phase, False) else None
