@@ -1,4 +1,4 @@
-"""Answers are lost, requests come late, and some come twice, while writers go on: what they were told is what is there."""
+"""Answers are lost, requests come late or twice, while writers go on: what they were told is what is there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from tests.e2e.test_writers import WRITE_SECONDS_MAX, BackupService
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LATE: tuple[Fault, ...] = ("delayed", "repeated", "repeated", "reset_unanswered")
-CHANGES = ("PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObjects", "DeleteObject", "UploadPart")
+CHANGES = (
+    "PutObject",
+    "CopyObject",
+    "CompleteMultipartUpload",
+    "DeleteObjects",
+    "DeleteObject",
+    "UploadPart",
+)
 
 
 @pytest.mark.parametrize("target_store", ["s3", "s3b"], ids=["server_side", "streaming"])
