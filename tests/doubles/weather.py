@@ -26,7 +26,12 @@ Fault = Literal[
     "garbage_200",  # a 200 whose body is half a document, likewise
     "no_keys_200",  # a 200 with a listing, whole and well-formed, of nothing, likewise
     "stalled",  # no answer until `stalling` ends; then it is passed on
+    "delayed",  # passed on DELAY_SECONDS later than it came
+    "repeated",  # answered, and passed on a second time DELAY_SECONDS later, whatever has happened since
 ]
+
+DELAY_SECONDS = 0.4
+"""Less than the deadline of any call in the tests: a store that acts later breaks a promise that rekeyd relies on."""
 
 Forecast = Callable[["Asked"], Fault | None]
 
@@ -43,6 +48,8 @@ _ANSWERS: Mapping[Fault, tuple[str, bytes]] = {
         b"<ListBucketResult><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>",
     ),
 }
+
+_NEVER_SENT = frozenset({"slow_down", "internal", "error_in_200", "empty_200", "garbage_200", "no_keys_200"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,8 @@ class Weather:
         self.endpoint_url = ""
         self.seen: Counter[str] = Counter()
         self.suffered: Counter[tuple[str, Fault]] = Counter()
+        self.repeated: Counter[tuple[str, str]] = Counter()
+        """What was asked a second time, and with which status it was answered then, to nobody."""
         self.stalling = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -176,12 +185,16 @@ class Weather:
     ) -> bool:
         if fault == "stalled":
             await self.stalling.wait()
+        elif fault == "delayed":
+            await asyncio.sleep(DELAY_SECONDS)
         elif fault == "reset_unsent":
             writer.transport.abort()
             return False
         answer = b""
-        if fault in (None, "stalled", "reset_unanswered", "truncated", "lost_in_200"):
+        if fault not in _NEVER_SENT:
             answer = await self._passed_on(asked, request)
+        if fault == "repeated":
+            self._repeat_later(asked, request)
         if fault == "reset_unanswered":
             writer.transport.abort()
             return False
@@ -198,6 +211,19 @@ class Weather:
         writer.write(answer)
         await writer.drain()
         return True
+
+    def _repeat_later(self, asked: Asked, request: bytes) -> None:
+        async def repeat() -> None:
+            await asyncio.sleep(DELAY_SECONDS)
+            try:
+                answer = await self._passed_on(asked, request)
+            except (OSError, asyncio.IncompleteReadError):
+                return
+            self.repeated[asked.operation, answer.split(b" ", 2)[1].decode()] += 1
+
+        task = asyncio.create_task(repeat())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _passed_on(self, asked: Asked, request: bytes) -> bytes:
         """The store's answer, as it came, framing included."""

@@ -10,8 +10,9 @@ from contextlib import closing
 import pytest
 
 from rekeyd.domain.job import Job, JobPhase
+from rekeyd.ledger.port import SEGMENT_OBJECTS_MAX
 from tests.doubles.weather import Asked, Fault, Weather, fair
-from tests.e2e.harness import LedgerView, Scene, Tenant, large_items, small_items, until
+from tests.e2e.harness import LedgerView, Scene, Served, Tenant, large_items, small_items, until
 from tests.e2e.test_kills import JOB, ONE_BY_ONE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,7 +22,7 @@ PHASES: tuple[JobPhase, ...] = ("preflight", "provision", "copy", "pause", "swit
 
 
 def stalls(phase: JobPhase, tenant: Tenant) -> Callable[[Asked], Fault | None]:
-    """Holds a daemon up in a phase, by a request that it makes nowhere else."""
+    """Holds a daemon up in a phase by a request. A pause and a grace last long enough by themselves."""
     source, target = f"/{tenant.source.bucket}", f"/{tenant.target.bucket}"
 
     def forecast(asked: Asked) -> Fault | None:
@@ -30,7 +31,6 @@ def stalls(phase: JobPhase, tenant: Tenant) -> Callable[[Asked], Fault | None]:
             "preflight": asked.operation == "Bucket" and asked.target.startswith(source),
             "provision": asked.operation == "Bucket" and asked.method == "PUT" and of_target,
             "copy": asked.operation == "CopyObject" and asked.target.endswith("5"),
-            "pause": asked.operation == "ListMultipartUploads" and of_target,
             "retire": asked.operation == "DeleteObject" and asked.target.startswith(source),
         }
         return "stalled" if mine.get(phase, False) else None
@@ -85,28 +85,47 @@ async def test_successive_kills_at_every_phase_and_transition(scene: Scene) -> N
 
 
 async def test_two_daemons_on_one_ledger_and_one_is_killed(scene: Scene) -> None:
-    """Both have segments of one tenant's; who holds the job dies, and the other one ends the story."""
-    await scene.open(limits=HASTY | {"objects_in_flight_max": 8, "segments_in_flight_max": 1})
-    acme = await scene.tenant("acme", small_items(1030))
-    await scene.admit(acme.message())
-    async with scene.ledger() as ledger, scene.serving() as first:
-        await first.until_logged("job_claimed")
-        async with scene.serving() as second:
+    """Each has a segment of one tenant's; who holds the job dies amid it, and the other one ends the story."""
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(endpoint=weather.endpoint_url, limits=HASTY | {"segments_in_flight_max": 1})
+        # One more segment than there are objects in the largest one.
+        acme = await scene.tenant("acme", small_items(SEGMENT_OBJECTS_MAX + 10))
+        keys = sorted(acme.loaded)
+        last_ones = (keys[SEGMENT_OBJECTS_MAX - 1], keys[-1])
+
+        def stalls_the_last_ones(asked: Asked) -> Fault | None:
+            return "stalled" if asked.operation == "CopyObject" and asked.target.endswith(last_ones) else None
+
+        weather.forecast = stalls_the_last_ones
+        async with scene.ledger() as ledger, scene.serving() as one, scene.serving() as other:
+            await scene.admit(acme.message())
 
             async def both_hold_segments() -> bool:
                 return len(await segment_holders(scene)) == 2
 
+            async def all_but_the_last_are_verified() -> bool:
+                job = await ledger.job(JOB)
+                return job is not None and job.counts.objects_verified == len(keys) - len(last_ones)
+
             await until(both_hold_segments)
-            job = await ledger.job(JOB)
-            assert job is not None
-            assert job.counts.objects_verified < len(acme.loaded)
-            await first.daemon.kill()
-            done = await ledger.until_state(JOB, "completed", seconds_max=120)
-            assert await second.daemon.stop() == 0
-            assert any(line.get("event") == "job_claimed" for line in second.logged())
+            await until(all_but_the_last_are_verified)
+            assert len(await segment_holders(scene)) == 2
+            await scene.assert_untouched(acme)
+            dying, surviving = (one, other) if has_claimed_job(one) else (other, one)
+            assert not has_claimed_job(surviving)
+            await dying.daemon.kill()
+            weather.forecast = fair
+            weather.stalling.set()
+            done = await ledger.until_state(JOB, "completed")
+            assert await surviving.daemon.stop() == 0
+            assert has_claimed_job(surviving)
     assert done.counts.objects_verified == done.counts.objects_deleted == len(acme.loaded)
     await scene.assert_moved(acme)
     await scene.assert_audit_whole()
+
+
+def has_claimed_job(served: Served) -> bool:
+    return any(line.get("event") == "job_claimed" for line in served.logged())
 
 
 async def segment_holders(scene: Scene) -> set[str]:

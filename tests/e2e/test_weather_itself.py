@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -9,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.doubles.front import Front, Reply
-from tests.doubles.weather import Asked, Fault, Weather, foul
+from tests.doubles.weather import DELAY_SECONDS, Asked, Fault, Weather, foul
+from tests.e2e.harness import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -90,6 +92,25 @@ async def test_bad_weather_is_as_foretold(
     assert found == status
     assert bool(store.seen) is reaches_the_store
     assert weather.suffered["PatchObject", fault] == 1
+
+
+@pytest.mark.parametrize(("fault", "times"), [("delayed", 1), ("repeated", 2)])
+async def test_late_weather_is_as_foretold(store: Front, fault: Fault, times: int) -> None:
+    store.will(Reply(204), Reply(412))
+    async with Weather.started(store.endpoint_url) as weather, aiohttp.ClientSession() as http:
+        weather.forecast = lambda _: fault
+        began = time.monotonic()
+        async with http.put(f"{weather.endpoint_url}/b/k", data=b"body") as answer:
+            assert answer.status == 204
+        answered_after_seconds = time.monotonic() - began
+
+        async def all_seen() -> bool:
+            return len(store.seen) == times and sum(weather.repeated.values()) == times - 1
+
+        await until(all_seen)
+    assert (answered_after_seconds >= DELAY_SECONDS) == (fault == "delayed")
+    assert {(seen.method, seen.target, seen.body) for seen in store.seen} == {("PUT", "/b/k", b"body")}
+    assert weather.repeated == ({("PutObject", "412"): 1} if times == 2 else {})
 
 
 async def test_the_die_is_seeded() -> None:

@@ -40,13 +40,22 @@ class Histories:
         self.written.setdefault(key, []).append(body)
 
     async def put_in_parts(self, where: Location, key: str, *parts: bytes) -> None:
-        s3, to = self.scene.clients.s3, {"Bucket": where.bucket, "Key": where.prefix + key}
-        upload = (await s3.create_multipart_upload(**to))["UploadId"]
-        made = []
-        for number, part in enumerate(parts, start=1):
-            answer = await s3.upload_part(**to, UploadId=upload, PartNumber=number, Body=part)
-            made.append({"PartNumber": number, "ETag": answer["ETag"]})
-        await s3.complete_multipart_upload(**to, UploadId=upload, MultipartUpload={"Parts": made})  # type: ignore[typeddict-item] # a list of parts
+        s3, bucket, name = self.scene.clients.s3, where.bucket, where.prefix + key
+        upload = (await s3.create_multipart_upload(Bucket=bucket, Key=name))["UploadId"]
+        etags = [
+            (await s3.upload_part(Bucket=bucket, Key=name, UploadId=upload, PartNumber=number, Body=part))[
+                "ETag"
+            ]
+            for number, part in enumerate(parts, start=1)
+        ]
+        await s3.complete_multipart_upload(
+            Bucket=bucket,
+            Key=name,
+            UploadId=upload,
+            MultipartUpload={
+                "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, start=1)]
+            },
+        )
         self.written.setdefault(key, []).append(b"".join(parts))
 
     async def delete(self, where: Location, key: str) -> None:
@@ -87,8 +96,10 @@ class Histories:
         pages = s3.get_paginator("list_object_versions").paginate(Bucket=where.bucket, Prefix=where.prefix)
         async for page in pages:
             for version in page.get("Versions", []):
-                named = {"Bucket": where.bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
-                async with (await s3.get_object(**named))["Body"] as body:
+                answer = await s3.get_object(
+                    Bucket=where.bucket, Key=version["Key"], VersionId=version["VersionId"]
+                )
+                async with answer["Body"] as body:
                     data: bytes | None = await body.read()
                 listed.append((version["Key"], version["VersionId"], version["IsLatest"], data))
             listed += [

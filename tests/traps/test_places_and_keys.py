@@ -3,7 +3,8 @@
 | trap that others fell into | must hold here |
 |---|---|
 | source equals or overlaps target, through another spelling too | refused |
-| keys altered: `/a`, `a//b`, `a/`, `+`, `%2F`, unicode, control characters, zero bytes | same key, same bytes, or refused |
+| keys altered: `/a`, `a//b`, `a/`, `+`, `%2F`, unicode, control characters, zero bytes | same key, same bytes,
+or refused |
 | silent skips | listed = verified + excluded with a reason, else never complete |
 """
 

@@ -48,7 +48,9 @@ def pattern_faults(migrate: MigrateSettings, stores: Mapping[str, S3StoreSetting
             "migrate.target_pattern",
             "name the tenant in the bucket: a bucket has one default key, a tenant its own",
         )
-    if located.keys() == {"source_pattern", "target_pattern"} and _one_bucket(*located.values(), stores):
+    if located.keys() == {"source_pattern", "target_pattern"} and _one_bucket(
+        located["source_pattern"], located["target_pattern"], stores
+    ):
         yield "migrate.target_pattern", "overlaps migrate.source_pattern: use another bucket"
 
 
