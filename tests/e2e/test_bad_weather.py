@@ -45,7 +45,8 @@ ERRORS: tuple[Fault, ...] = ("internal", "slow_down", "reset_unsent", "truncated
 @pytest.mark.parametrize("faults", [ERRORS, ("no_keys_200",)], ids=["errors", "no_keys"])
 async def test_nothing_is_deleted_by_a_listing_that_fails(scene: Scene, faults: tuple[Fault, ...]) -> None:
     async with Weather.started(scene.sandbox.s3_endpoint) as weather:
-        await scene.open(endpoint=weather.endpoint_url, limits=PATIENT)
+        # A short pause, and so a short rest after one in vain.
+        await scene.open(endpoint=weather.endpoint_url, limits=PATIENT, migrate={"pause_seconds_max": 8})
         acme = await scene.tenant("acme", mixed_items(20))
         await scene.admit(acme.message())
         turns = cycle(faults)
