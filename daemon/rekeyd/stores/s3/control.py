@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -32,8 +31,9 @@ from rekeyd.stores.buckets import BucketDescription, BucketRules
 from rekeyd.stores.port import LiveClaim
 from rekeyd.stores.s3.checksums import with_content_md5
 from rekeyd.stores.s3.config import S3Config
-from rekeyd.stores.s3.errors import Refusal, translate
+from rekeyd.stores.s3.errors import translate
 from rekeyd.stores.s3.rules import NOT_IMPLEMENTED, Owned, read_rules, write_expiry, write_policy
+from rekeyd.stores.s3.sdk_answers import header, refusal, versioning
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,8 +92,8 @@ class S3BucketControl:
             return None
         encryption, bucket_key = await self._default_encryption(owned)
         return BucketDescription(
-            region=_header(found, "x-amz-bucket-region") or self._config.region,
-            versioning=_versioning(
+            region=header(found, "x-amz-bucket-region") or self._config.region,
+            versioning=versioning(
                 await self._ask("GetBucketVersioning", lambda: s3.get_bucket_versioning(**owned))
             ),
             default_encryption=encryption,
@@ -297,10 +297,10 @@ class S3BucketControl:
                 async with asyncio.timeout_at(deadline):
                     return await call()
             except ClientError as error:
-                refusal = _refusal(error)
-                refused = translate(operation, refusal)
+                said = refusal(error)
+                refused = translate(operation, said)
                 # Somebody between here and the store, which may have it and still be at it.
-                refused.outcome_unknown = not refusal.spoken
+                refused.outcome_unknown = not said.spoken
                 raise refused from error
             except (BotoCoreError, aiohttp.ClientError, OSError) as error:
                 silent = UnavailableError(operation, f"no answer: {type(error).__name__} {error}")
@@ -371,36 +371,3 @@ def _never_sent(error: Exception) -> bool:
     if isinstance(error, EndpointConnectionError):
         return isinstance(error.kwargs.get("error"), aiohttp.ClientConnectorError)
     return isinstance(error, ConnectTimeoutError | NoCredentialsError | PartialCredentialsError)
-
-
-def _header(answer: Any, name: str) -> str:  # noqa: ANN401 - an SDK's answer
-    return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get(name, ""))
-
-
-def _versioning(answer: Any) -> Literal["off", "enabled", "suspended"]:  # noqa: ANN401 - an SDK's answer
-    match answer.get("Status", ""):
-        case "Enabled":
-            return "enabled"
-        case "Suspended":
-            return "suspended"
-        case "":
-            return "off"
-        case status:
-            raise UnavailableError("GetBucketVersioning", f"the status {status!r} isn't known")
-
-
-def _refusal(error: ClientError) -> Refusal:
-    said = error.response.get("Error", {})
-    about = error.response.get("ResponseMetadata", {})
-    status, code = int(about.get("HTTPStatusCode", 0)), str(said.get("Code", ""))
-    return Refusal(
-        status=status,
-        code=code,
-        detail=str(said.get("Message", "")),
-        request_id=str(about.get("RequestId", "")),
-        condition="",
-        region="",
-        retry_after_seconds=None,
-        # botocore names an error by its status where the body names none. The answer to HEAD has no body.
-        spoken=status < HTTPStatus.INTERNAL_SERVER_ERROR or code != str(status),
-    )
