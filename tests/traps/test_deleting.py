@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rekeyd.domain.errors import NotFoundError, UnavailableError
+from rekeyd.domain.objects import OWN_PREFIX
 from rekeyd.stores.port import ListingPage, VersionsPage
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import FINAL, MEBIBYTE, SOURCE, TARGET_BUCKET, Data, World
@@ -64,9 +67,8 @@ async def test_delete_after_a_copy_that_vanished_since_it_was_verified(
     assert job.state == "completed"
     assert "'tenants/acme/a'" in str(job.error), "what remains is reported"
     assert {name: data.content for name, data in world.in_source().items()} == {"a": objects["a"].content}
-    assert [version.key for call in world.script.mutations() for version in call.versions] == [
-        SOURCE.prefix + "b"
-    ]
+    deleted = [version.key for call in world.script.calls for version in call.versions]
+    assert [key for key in deleted if not key.startswith(OWN_PREFIX)] == [SOURCE.prefix + "b"]
 
 
 @BOTH_WAYS
@@ -75,6 +77,8 @@ async def test_source_overwritten_in_mid_copy(make_world: MakeWorld, server_side
     world = make_world(server_side=server_side)
     world.fill({"large": Data(b"1" * (11 * MEBIBYTE))})
     newer = Data(b"2" * (11 * MEBIBYTE))
+    # The source reports no checksum by which a mixture could be found out later.
+    world.script.always("head", bucket=SOURCE.bucket).answers(lambda head: replace(head, crc64nvme=None))
     operation = "copy_part" if server_side else "put_part"
     overwriting = world.script.on(operation, nth=2).first(lambda: world.put("large", newer))
     published: list[bytes] = []
@@ -123,7 +127,7 @@ async def test_failed_or_empty_listing_read_as_all_gone(
     )
     failing = world.script.on(operation, bucket=SOURCE.bucket, key=SOURCE.prefix, nth=nth)
     failing.fails(UnavailableError)
-    lying = world.script.on(operation, bucket=SOURCE.bucket, key=SOURCE.prefix, nth=nth)
+    lying = world.script.on(operation, bucket=SOURCE.bucket, key=SOURCE.prefix, nth=nth + 1)
     lying.answers(lambda _: empty)
     async with world.process() as process:
         job = await process.move()
@@ -160,7 +164,9 @@ async def test_wrong_version_deleted(make_world: MakeWorld, server_side: bool) -
         for name in ("a", "b")
         for version in chains.chain(SOURCE.prefix + name)
     }
-    world.script.on("delete", bucket=SOURCE.bucket).first(lambda: world.put_versions("a", Data(b"3"), None))
+    world.script.on("list_uploads", bucket=TARGET_BUCKET).then(
+        lambda: world.put_versions("a", Data(b"3"), None)
+    )
     async with world.process() as process:
         job = await process.move()
     deleted = [

@@ -91,6 +91,14 @@ async def test_truncated_object_published(world: World, mebibytes: int) -> None:
     world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(lambda: world.put("a", newer))
     short = world.script.on("read", bucket=SOURCE.bucket, nth=2, times=None)
     short.gives_bytes(lambda data: data[:-1])
+    # It reports no checksum either: only the length tells.
+    world.script.always("head", bucket=SOURCE.bucket).answers(lambda head: replace(head, crc64nvme=None))
+    objects = world.shelf.buckets[SOURCE.bucket].objects
+
+    def forget_the_checksum() -> None:
+        objects.replace(SOURCE.prefix + "a", replace(objects[SOURCE.prefix + "a"], crc64nvme=None))
+
+    world.script.always("read", bucket=SOURCE.bucket).first(forget_the_checksum)
     async with world.process() as process:
         job = await process.move()
     assert job.state == "held", job

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -239,6 +240,26 @@ async def test_silent_skips_of_what_the_store_refuses(world: World) -> None:
     assert (job.state, job.held_reason) == ("held", "unverified_objects")
     assert "'tenants/acme/a/small'" in str(job.error)
     assert job.counts.objects_verified == len(objects) - 1
+    assert record is not None
+    assert record.phase == "shared"
+    assert set(world.in_source()) == set(objects)
+
+
+async def test_silent_skips_of_what_nobody_asks_after(world: World) -> None:
+    """The job's own look at what failed is blind: the commit of the switch counts by itself, and refuses."""
+    objects = world.fill()
+    world.timings = replace(world.timings, passes_max=1)
+    world.object_attempts_max = 1
+    world.script.always("put", key="a/small").fails(StoreRefusedError)
+
+    async def none(*_: object) -> Sequence[tuple[str, str]]:
+        return []
+
+    async with world.process() as process:
+        vars(process.seen_ledger)["failed_objects"] = none
+        job = await process.move()
+        record, _ = await process.direct.placement(TENANT)
+    assert (job.state, job.held_reason) == ("held", "pause_too_short")
     assert record is not None
     assert record.phase == "shared"
     assert set(world.in_source()) == set(objects)

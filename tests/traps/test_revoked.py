@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from rekeyd.ledger import rows
 from tests.jobs.conftest import MakeWorld
-from tests.jobs.world import FINAL, SOURCE, TARGET_BUCKET, Data, World, eventually
+from tests.jobs.world import FINAL, KEY, SOURCE, TARGET_BUCKET, Data, World, eventually
 
 
 @pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "server_side"])
@@ -64,3 +65,27 @@ def _revoke(world: World, when: str, writes: str) -> None:
             world.script.on("list_uploads", bucket=TARGET_BUCKET).then(world.disable_key)
         case _:
             world.script.on("describe", bucket=SOURCE.bucket, nth=2).then(world.disable_key)
+
+
+async def test_key_revoked_in_mid_job_while_the_store_goes_on_using_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may remember a key for minutes. The key service is asked beside it: no further delete takes effect."""
+    monkeypatch.setattr(rows, "SEGMENT_OBJECTS_MAX", 2)
+    world.segments_max = 1
+    objects = world.fill({f"{number:02}": Data(b"data") for number in range(6)})
+
+    def disable() -> None:
+        world.custody.keys[KEY.arn].state = "Disabled"
+
+    world.script.on("delete", bucket=SOURCE.bucket, nth=2).first(disable).waits(1.0)
+    async with world.process() as process:
+        job = await process.move()
+        assert (job.state, job.held_reason, job.phase) == ("held", "key_disabled", "retire")
+    assert len(world.in_source()) == len(objects) - 2
+    assert world.script.count("delete", SOURCE.bucket) == 2
+    world.enable_key()
+    await world.make_due()
+    async with world.process() as process:
+        await process.work(until=FINAL)
+        await world.assert_moved(process.direct, objects)

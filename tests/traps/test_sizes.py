@@ -67,20 +67,21 @@ async def test_multipart_path_loses_headers_metadata_tags(
 
 @pytest.mark.parametrize("more_bytes", [-1, 0, 1])
 @pytest.mark.parametrize("server_side", [False, True], ids=["streamed", "server_side"])
-@pytest.mark.parametrize("limits", ["default", "largest"])
+@pytest.mark.parametrize("limits", ["default", "largest", "beyond"])
 def test_5_gib_limit(more_bytes: int, server_side: bool, limits: str) -> None:
     """One byte less, exactly, and one more: no request is over 5 GiB, no part but the last below 5 MiB."""
     size_bytes = 5 * GIBIBYTE + more_bytes
     defaults = Settings().limits
-    plan = plan_carry(
-        size_bytes,
-        server_side=server_side,
-        limits=PlanLimits(5 * GIBIBYTE, 5 * GIBIBYTE, 5 * GIBIBYTE)
-        if limits == "largest"
-        else PlanLimits(defaults.single_put_bytes_max, defaults.part_bytes, defaults.copy_object_bytes_max),
-    )
+    chosen = {
+        "default": PlanLimits(
+            defaults.single_put_bytes_max, defaults.part_bytes, defaults.copy_object_bytes_max
+        ),
+        "largest": PlanLimits(5 * GIBIBYTE, 5 * GIBIBYTE, 5 * GIBIBYTE),
+        "beyond": PlanLimits(5 * GIBIBYTE, 6 * GIBIBYTE, 6 * GIBIBYTE),
+    }[limits]
+    plan = plan_carry(size_bytes, server_side=server_side, limits=chosen)
     whole = plan.way in {"copy_whole", "stream_whole"}
-    assert whole == (limits == "largest" and more_bytes <= 0)
+    assert whole == (limits != "default" and more_bytes <= 0)
     if whole:
         return
     spans = plan.spans(size_bytes)
