@@ -381,13 +381,13 @@ async def test_an_answer_without_sense_is_no_description(
 
 
 async def test_a_service_that_says_nothing_is_given_up(scripted: ScriptedKms) -> None:
-    scripted.answers.append(5.0)
+    scripted.answers.append(30.0)
     began_at = asyncio.get_running_loop().time()
 
     with pytest.raises(CustodyError, match=KEY.arn):
         await describe(scripted.endpoint_url, request_seconds_max=0.2)
 
-    assert asyncio.get_running_loop().time() - began_at < 2
+    assert asyncio.get_running_loop().time() - began_at < 20
 
 
 async def test_a_service_that_is_not_there() -> None:

@@ -16,11 +16,11 @@ from rekeyd.ledger.sql import SqlLedger, passes
 from tests.contract.ledger.conftest import Opener
 from tests.contract.ledger.stories import (
     actions,
+    begin_pause,
     carry,
     dedicated,
     dedicating,
     list_all,
-    pausing,
     running,
     settled,
     version,
@@ -157,7 +157,7 @@ async def test_nothing_is_switched_while_a_pass_is_settling(ledger: Ledger) -> N
     claim, many = await running(ledger), versions(3 * AT_ONCE)
     await list_all(ledger, claim, many)
     await carry(ledger)
-    epoch = (await ledger.change_placement(claim, pausing())).epoch
+    epoch = (await begin_pause(ledger, claim)).epoch
     number = (await ledger.begin_pass(claim, epoch)).number
     state = await ledger.record_page(claim, number, many[:1], None, None)
     await carry(ledger)
