@@ -97,8 +97,11 @@ async def test_two_daemons_on_one_ledger_and_one_is_killed(scene: Scene) -> None
             return "stalled" if asked.operation == "CopyObject" and asked.target.endswith(last_ones) else None
 
         weather.forecast = stalls_the_last_ones
-        async with scene.ledger() as ledger, scene.serving() as one, scene.serving() as other:
+        async with scene.ledger() as ledger, scene.serving() as dying:
             await scene.admit(acme.message())
+
+            async def job_is_claimed() -> bool:
+                return has_claimed_job(dying)
 
             async def both_hold_segments() -> bool:
                 return len(await segment_holders(scene)) == 2
@@ -107,18 +110,19 @@ async def test_two_daemons_on_one_ledger_and_one_is_killed(scene: Scene) -> None
                 job = await ledger.job(JOB)
                 return job is not None and job.counts.objects_verified == len(keys) - len(last_ones)
 
-            await until(both_hold_segments)
-            await until(all_but_the_last_are_verified)
-            assert len(await segment_holders(scene)) == 2
-            await scene.assert_untouched(acme)
-            dying, surviving = (one, other) if has_claimed_job(one) else (other, one)
-            assert not has_claimed_job(surviving)
-            await dying.daemon.kill()
-            weather.forecast = fair
-            weather.stalling.set()
-            done = await ledger.until_state(JOB, "completed")
-            assert await surviving.daemon.stop() == 0
-            assert has_claimed_job(surviving)
+            await until(job_is_claimed)
+            async with scene.serving() as surviving:
+                await until(both_hold_segments)
+                await until(all_but_the_last_are_verified)
+                assert len(await segment_holders(scene)) == 2
+                await scene.assert_untouched(acme)
+                assert not has_claimed_job(surviving)
+                await dying.daemon.kill()
+                weather.forecast = fair
+                weather.stalling.set()
+                done = await ledger.until_state(JOB, "completed")
+                assert await surviving.daemon.stop() == 0
+                assert has_claimed_job(surviving)
     assert done.counts.objects_verified == done.counts.objects_deleted == len(acme.loaded)
     await scene.assert_moved(acme)
     await scene.assert_audit_whole()
