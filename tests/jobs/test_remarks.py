@@ -20,7 +20,8 @@ def soon(seconds: float) -> str:
 
 async def test_a_deadline_that_passes_amid_the_work_is_remarked_once_and_fails_nothing(world: World) -> None:
     expected = world.fill({"a": Data(b"a")})
-    world.script.on("put", key="a").hangs(asyncio.Event())
+    hanging = asyncio.Event()
+    world.script.on("put", key="a").hangs(hanging)
     with capture_logs() as logged:
 
         def remarks() -> int:
@@ -34,6 +35,9 @@ async def test_a_deadline_that_passes_amid_the_work_is_remarked_once_and_fails_n
             async with process.working() as task:
                 await eventually(remarked)
                 assert (await process.direct.job("job-1")).state == "running"
+                await (
+                    hanging.wait()
+                )  # nothing else is under way: a call without an answer would keep its lease
                 world.disable_key()
                 await process.reached(("held",), task=task)
                 world.enable_key()
