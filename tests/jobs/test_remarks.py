@@ -35,9 +35,8 @@ async def test_a_deadline_that_passes_amid_the_work_is_remarked_once_and_fails_n
             async with process.working() as task:
                 await eventually(remarked)
                 assert (await process.direct.job("job-1")).state == "running"
-                await (
-                    hanging.wait()
-                )  # nothing else is under way: a call without an answer would keep its lease
+                # Nothing else is under way then: a call without an answer would keep its lease.
+                await hanging.wait()
                 world.disable_key()
                 await process.reached(("held",), task=task)
                 world.enable_key()
