@@ -26,6 +26,10 @@ class Claim:
             raise ClaimLostError("lost")
         return asyncio.get_running_loop().time() + self.seconds
 
+    def closing_deadline(self) -> float:
+        """See LiveClaim."""
+        return self.call_deadline()
+
     def unanswered(self, deadline: float) -> None:
         """See LiveClaim."""
         self.unanswered_deadlines.append(deadline)

@@ -331,6 +331,9 @@ class _Sent:
             self._deadline = self._claim.call_deadline()
         return self._deadline
 
+    def closing_deadline(self) -> float:
+        return self._claim.closing_deadline()
+
     def unanswered(self, deadline: float) -> None:
         self._claim.unanswered(deadline)
 

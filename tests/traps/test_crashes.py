@@ -136,19 +136,32 @@ async def test_orphaned_uploads_after_a_kill(
     assert world.target_shelf.uploads == {}
 
 
+@pytest.mark.parametrize("segment_learns_first", [False, True], ids=["job_first", "segment_first"])
 @pytest.mark.parametrize("operation", ["put_part", "copy_part", "complete_upload"])
-async def test_orphaned_uploads_after_a_cancel(make_world: MakeWorld, operation: str) -> None:
+async def test_orphaned_uploads_after_a_cancel(
+    make_world: MakeWorld, operation: str, segment_learns_first: bool
+) -> None:
     """Cancelled amid a call that doesn't end: nothing unfinished is left, although nobody goes on with the job."""
     world = make_world(server_side=operation == "copy_part")
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=6.0, call_seconds_max=2.0)
     objects = world.fill({"large": Data(b"6" * (6 * MEBIBYTE))})
     arrived = asyncio.Event()
     world.script.on(operation).hangs(arrived)
+
+    async def others_first() -> None:
+        await eventually(a_claim_is_lost)
+
+    async def a_claim_is_lost() -> bool:
+        return world.metrics.claims_lost > 0
+
     async with world.process() as process:
         await world.admit(process.direct)
         async with process.working():
             await arrived.wait()
             assert world.target_shelf.uploads
+            process.seen_ledger.before["renew_job" if segment_learns_first else "renew_segment"] = (
+                others_first
+            )
             await process.direct.cancel_job("job-1", "an operator")
 
             async def claims_ended() -> bool:

@@ -118,6 +118,17 @@ async def test_a_renewal_counts_from_before_it_was_asked_for() -> None:
     keeping.cancel()
 
 
+async def test_what_was_begun_may_be_given_up_after_others_ended_the_claim_while_its_lease_lasts() -> None:
+    claim = kept(Renewals(ClaimLostError("cancelled")))
+    with pytest.raises(ClaimLostError, match="cancelled"):
+        await claim.keep()
+    with pytest.raises(ClaimLostError):
+        claim.call_deadline()
+    assert claim.closing_deadline() > asyncio.get_running_loop().time()
+    with pytest.raises(ClaimLostError):
+        kept(age=LEASE).closing_deadline()
+
+
 async def test_a_claim_is_settled_once_no_call_under_it_can_act_any_more() -> None:
     claim = kept()
     assert claim.is_settled()

@@ -58,8 +58,14 @@ class KeptClaim:
 
     def call_deadline(self) -> float:
         """See LiveClaim: the deadline of a mutating call that starts now; the claim outlives it."""
+        if self._ended:
+            raise ClaimLostError("the claim was ended")
+        return self.closing_deadline()
+
+    def closing_deadline(self) -> float:
+        """See LiveClaim: a cancelled job's uploads are still to be aborted."""
         deadline = asyncio.get_running_loop().time() + self._call_seconds_max
-        if self._ended or deadline > self._ends_at:
+        if deadline > self._ends_at:
             raise ClaimLostError("the claim doesn't outlive a call that would start now")
         return deadline
 
@@ -77,7 +83,7 @@ class KeptClaim:
             await asyncio.sleep(self._acting_until - asyncio.get_running_loop().time() + _CLOCK_STEP_SECONDS)
 
     def end(self) -> None:
-        """From now on no mutating call starts under this claim."""
+        """From now on no mutating call starts under this claim, but for those that give up what was begun."""
         self._ended = True
 
     async def keep(self) -> Never:

@@ -49,6 +49,13 @@ class LiveClaim(Protocol):
         such a call.
         """
 
+    def closing_deadline(self) -> float:
+        """The same for a call that only gives up what was begun under it, and changes nothing that others see.
+
+        Such a one may start also when the claim was ended by others, as long as its lease outlives the call: until
+        then nobody else gets what it held.
+        """
+
     def unanswered(self, deadline: float) -> None:
         """Told of a call that was sent and got no answer: what others see may still change by it until its deadline.
 

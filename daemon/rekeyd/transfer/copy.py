@@ -293,10 +293,26 @@ async def _abort(task: CopyTask, upload: Upload) -> None:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """A claim for giving up only."""
+
+    claim: LiveClaim
+
+    def call_deadline(self) -> float:
+        return self.claim.closing_deadline()
+
+    def closing_deadline(self) -> float:
+        return self.claim.closing_deadline()
+
+    def unanswered(self, deadline: float) -> None:
+        self.claim.unanswered(deadline)
+
+
 async def _abort_in_time(task: CopyTask, upload: Upload) -> None:
     with contextlib.suppress(StoreError, ClaimLostError, TimeoutError):
         async with asyncio.timeout(_ABORT_SECONDS_MAX):
-            await task.route.target.abort_upload(upload, claim=task.claim)
+            await task.route.target.abort_upload(upload, claim=_Closing(task.claim))
 
 
 async def _source_head(task: CopyTask) -> ObjectHead:
