@@ -136,6 +136,10 @@ async def test_orphaned_uploads_after_a_kill(
     assert world.target_shelf.uploads == {}
 
 
+STORYS = ("renew_job", "current_pass", "refused_segment")
+"""The calls by which a job's story learns that its claim was ended."""
+
+
 @pytest.mark.parametrize("segment_learns_first", [False, True], ids=["job_first", "segment_first"])
 @pytest.mark.parametrize("operation", ["put_part", "copy_part", "complete_upload"])
 async def test_orphaned_uploads_after_a_cancel(
@@ -159,9 +163,8 @@ async def test_orphaned_uploads_after_a_cancel(
         async with process.working():
             await arrived.wait()
             assert world.target_shelf.uploads
-            process.seen_ledger.before["renew_job" if segment_learns_first else "renew_segment"] = (
-                others_first
-            )
+            for call in STORYS if segment_learns_first else ("renew_segment",):
+                process.seen_ledger.before[call] = others_first
             await process.direct.cancel_job("job-1", "an operator")
 
             async def claims_ended() -> bool:
