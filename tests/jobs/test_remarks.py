@@ -101,7 +101,7 @@ async def test_a_segments_records_say_so_too(world: World) -> None:
 
 
 async def test_a_job_that_is_cancelled_amid_its_work_has_a_duration(world: World) -> None:
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
     world.fill()
     arrived = asyncio.Event()
     world.script.on("put_part").hangs(arrived)

@@ -85,7 +85,7 @@ async def test_endless_recopy_when_the_etag_differs(make_world: MakeWorld, serve
 @pytest.mark.parametrize("mebibytes", [1, 6], ids=["in one request", "in parts"])
 async def test_truncated_object_published(world: World, mebibytes: int) -> None:
     """A newer version comes in short, again and again: the copy that stood before stands; no upload is left."""
-    world.timings = replace(world.timings, lease_seconds=0.9, call_seconds_max=0.3)
+    world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
     older, newer = Data(b"older"), Data(b"n" * (mebibytes * MEBIBYTE))
     world.fill({"a": older})
     world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(lambda: world.put("a", newer))

@@ -15,8 +15,8 @@ from rekeyd.jobs.recorder import OutcomeRecorder
 from rekeyd.jobs.run import first_of
 from rekeyd.ledger.port import SEGMENT_OBJECTS_MAX, ObjectLedger, ObjectOutcome, SegmentClaim
 
-LEASE = 0.6
-CALL = 0.2
+LEASE = 1.8
+CALL = 0.6
 
 
 class Renewals:
