@@ -23,8 +23,8 @@ LOCKED := --only-binary :all: --require-hashes --no-compile
 # Each worker has servers of its own; a file's tests stay together. Many tests wait for a lease or a pause, so that
 # three use two cores better than two do.
 PYTEST_WORKERS ?= 3
-# On two cores it takes less than half of that; beyond it no further test is begun, and it has failed.
-TEST_SECONDS_MAX ?= 1200
+# On two quiet cores it takes a quarter of that; beyond it no further test is begun, and it has failed.
+TEST_SECONDS_MAX ?= 2400
 
 # Stamps. Nothing is installed again until a lock (or, for the project itself, pyproject) changes.
 REQUIREMENTS := $(VENV)/.requirements

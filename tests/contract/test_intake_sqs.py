@@ -27,11 +27,11 @@ from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.ledger.port import Admission
 from rekeyd.ledger.sql import SqlLedger
 from rekeyd.sandbox import Sandbox
+from tests.patience import HANG_SECONDS
 
 REGION = "us-east-1"
 VISIBILITY_SECONDS = 1
 RECEIVES_MAX = 2
-SECONDS_MAX = 20
 
 
 def message(job_id: str = "acme-1", **changes: object) -> bytes:
@@ -212,12 +212,12 @@ async def running(intake: SqsIntake) -> AsyncIterator[SqsIntake]:
         yield intake
     finally:
         intake.stop()
-        async with asyncio.timeout(SECONDS_MAX):
+        async with asyncio.timeout(HANG_SECONDS):
             await task
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(SECONDS_MAX):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             met = condition()
             if await met if asyncio.iscoroutine(met) else met:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
+from tests.patience import HANG_SECONDS
+
 Fault = Literal[
     "slow_down",  # 503 SlowDown; the store never sees the request
     "internal",  # 500 InternalError, likewise
@@ -146,7 +148,9 @@ class Weather:
                 task.cancel()
             await asyncio.gather(*weather._tasks, return_exceptions=True)
 
-    async def until_suffered(self, operation: str, fault: Fault, *, seconds_max: float = 60.0) -> None:
+    async def until_suffered(
+        self, operation: str, fault: Fault, *, seconds_max: float = HANG_SECONDS
+    ) -> None:
         """Wait until such a request has been spoilt so."""
         async with asyncio.timeout(seconds_max):
             while not self.suffered[operation, fault]:  # noqa: ASYNC110 - a counter tells nobody

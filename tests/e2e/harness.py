@@ -35,11 +35,9 @@ from rekeyd.domain.tenant import Placement, serve
 from rekeyd.ledger.port import Ledger
 from rekeyd.sandbox import Sandbox
 from rekeyd.settings import load_settings
+from tests.patience import HANG_SECONDS
 
 LOOK_SECONDS = 0.02
-UNTIL_SECONDS_MAX = 60.0
-"""What hasn't come about by then won't: on a quiet machine everything here takes a few seconds."""
-
 RECEIVES_MAX = 1
 """A message that is refused once is a dead letter: what matters is that the queue decides it."""
 VENDOR_ENCRYPTION = Encryption("AES256")
@@ -48,7 +46,7 @@ Section = Mapping[str, str | float | bool | list[str]]
 Condition = Callable[[], Awaitable[object]]
 
 
-async def until(condition: Condition, *, seconds_max: float = UNTIL_SECONDS_MAX, what: str = "") -> Any:  # noqa: ANN401 - whatever the condition gives
+async def until(condition: Condition, *, seconds_max: float = HANG_SECONDS, what: str = "") -> Any:  # noqa: ANN401 - whatever the condition gives
     """The first true value that the condition gives. Raises TimeoutError saying what was waited for."""
     try:
         async with asyncio.timeout(seconds_max):
@@ -171,7 +169,7 @@ class Served:
                 lines.append({"raw": line})
         return lines
 
-    async def until_logged(self, event: str, *, seconds_max: float = UNTIL_SECONDS_MAX) -> None:
+    async def until_logged(self, event: str, *, seconds_max: float = HANG_SECONDS) -> None:
         """Wait for an event in the log."""
 
         async def logged() -> bool:
@@ -187,7 +185,7 @@ class Served:
 
     async def ended(self) -> int:
         """Its exit status, once it has ended."""
-        async with asyncio.timeout(UNTIL_SECONDS_MAX):
+        async with asyncio.timeout(HANG_SECONDS):
             return await self.daemon._process.wait()
 
 
@@ -363,7 +361,7 @@ class Scene:
             env=self.sandbox.environment(),
         )
         try:
-            async with asyncio.timeout(UNTIL_SECONDS_MAX):
+            async with asyncio.timeout(HANG_SECONDS):
                 printed, said = await process.communicate(given.encode())
         finally:
             if process.returncode is None:
@@ -485,7 +483,7 @@ class LedgerView:
         return None if record is None else serve(record, now, self.ttl_seconds)
 
     async def until_job(
-        self, job_id: str, holds: Callable[[Job], bool], *, seconds_max: float = UNTIL_SECONDS_MAX
+        self, job_id: str, holds: Callable[[Job], bool], *, seconds_max: float = HANG_SECONDS
     ) -> Job:
         """The job, once the condition holds."""
         seen: list[Job] = []
@@ -502,7 +500,7 @@ class LedgerView:
             raise TimeoutError(f"{job_id} stands so: {seen}") from error
         return found
 
-    async def until_state(self, job_id: str, state: str, *, seconds_max: float = UNTIL_SECONDS_MAX) -> Job:
+    async def until_state(self, job_id: str, state: str, *, seconds_max: float = HANG_SECONDS) -> Job:
         """The job, once it is in the state. A final state that isn't the one wanted ends the wait."""
         ends = {"completed", "failed", "cancelled"}
         job = await self.until_job(

@@ -7,13 +7,14 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.doubles.weather import Asked, Fault, Weather, fair
 from tests.e2e.harness import LedgerView, Scene, Served, Tenant, mixed_items, small_items, until
 from tests.e2e.test_kills import JOB, ONE_BY_ONE, SLOWLY, retiring
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOBODYS_KEY = "00000000-0000-4000-8000-000000000000"
-HELD_SECONDS_MAX = 5.0
+HELD_SECONDS_MAX = 20.0
 """From the key's being disabled; it is looked at every half second here."""
 
 
@@ -111,24 +112,31 @@ async def test_a_key_disabled_amid_copying_holds_the_job(scene: Scene, target_st
 
 
 async def test_a_key_disabled_amid_retiring_ends_the_deletions(scene: Scene) -> None:
-    await scene.open(limits={"key_check_seconds": 0.1}, stores__s3=ONE_BY_ONE)
-    # So many that deleting them one by one takes longer than a look at the key, on a busy machine, too.
-    acme = await scene.tenant("acme", small_items(1400))
-    await scene.send(acme.message())
-    async with scene.serving() as served, scene.ledger() as ledger:
-        await retiring(scene, ledger, acme)
-        await held_by_the_key(scene, served, ledger, acme)
-        left = await scene.keys_in(acme.source)
-        assert 0 < len(left) < len(acme.loaded)
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(endpoint=weather.endpoint_url, limits=SLOWLY, stores__s3=ONE_BY_ONE)
+        acme = await scene.tenant("acme", small_items(120))
+        # Two deletes at a time, each of which takes its time: the key is looked at long before the last one.
+        weather.forecast = slow_deletes
+        await scene.send(acme.message())
+        async with scene.serving() as served, scene.ledger() as ledger:
+            await retiring(scene, ledger, acme)
+            await held_by_the_key(scene, served, ledger, acme)
+            asked = weather.seen["DeleteObject"]
 
-        await until_looked_at_again(served)
-        assert await scene.keys_in(acme.source) == left
+            await until_looked_at_again(served)
+            assert weather.seen["DeleteObject"] == asked
+            assert 0 < len(await scene.keys_in(acme.source)) < len(acme.loaded)
 
-        await scene.clients.kms.enable_key(KeyId=acme.key_arn)
-        done = await ledger.until_state(JOB, "completed")
-        assert done.counts.objects_deleted == len(acme.loaded)
+            weather.forecast = fair
+            await scene.clients.kms.enable_key(KeyId=acme.key_arn)
+            done = await ledger.until_state(JOB, "completed")
+            assert done.counts.objects_deleted == len(acme.loaded)
     await scene.assert_moved(acme)
     await scene.assert_audit_whole()
+
+
+def slow_deletes(asked: Asked) -> Fault | None:
+    return "delayed" if asked.operation == "DeleteObject" else None
 
 
 async def held_by_the_key(scene: Scene, served: Served, ledger: LedgerView, tenant: Tenant) -> None:

@@ -14,6 +14,10 @@ from tests.doubles.weather import Asked, Fault, Weather
 from tests.e2e.harness import Scene, mixed_items
 from tests.e2e.test_kills import JOB, SLOWLY, until_paused
 
+LEASE_SECONDS = 90.0
+BUSY_SECONDS = 30.0
+"""What ending takes at most where other processes have the processors, too; far less than a request or draining may."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -24,7 +28,7 @@ def stalled_copies(asked: Asked) -> Fault | None:
 
 
 async def test_a_daemon_told_to_stop_leaves_nothing_half_written(scene: Scene) -> None:
-    await scene.open(target_store="s3b", limits=SLOWLY)
+    await scene.open(target_store="s3b", limits=SLOWLY | {"lease_seconds": LEASE_SECONDS})
     acme = await scene.tenant("acme", mixed_items())
     await scene.send(acme.message())
     async with scene.ledger() as ledger:
@@ -32,7 +36,7 @@ async def test_a_daemon_told_to_stop_leaves_nothing_half_written(scene: Scene) -
             await ledger.until_copying(JOB, verified_min=20)
             began = time.monotonic()
             assert await served.daemon.stop() == 0
-            assert time.monotonic() - began < 10, "no longer than drain_seconds_max"
+            assert time.monotonic() - began < BUSY_SECONDS + 10, "no longer than drain_seconds_max"
         job = await ledger.job(JOB)
         assert job is not None
         assert job.state == "running"
@@ -43,7 +47,7 @@ async def test_a_daemon_told_to_stop_leaves_nothing_half_written(scene: Scene) -
 
         # It gave its claims back: the next one needn't wait until they expire.
         async with scene.serving() as served:
-            await served.until_logged("job_claimed", seconds_max=SLOWLY["lease_seconds"])
+            await served.until_logged("job_claimed", seconds_max=LEASE_SECONDS)
             await ledger.until_state(JOB, "completed")
             assert await served.daemon.stop() == 0
     await scene.assert_moved(acme)
@@ -76,7 +80,7 @@ async def test_draining_ends_although_the_store_is_silent(scene: Scene) -> None:
             await weather.until_suffered("CopyObject", "stalled")
             began = time.monotonic()
             assert await served.daemon.stop() == 0
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < BUSY_SECONDS
     await scene.assert_untouched(acme)
 
 
@@ -101,5 +105,5 @@ async def test_a_second_signal_stops_at_once(scene: Scene) -> None:
             began = time.monotonic()
             os.kill(served.pid, signal.SIGTERM)
             assert await served.ended() == 1
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < BUSY_SECONDS
     await scene.assert_untouched(acme)

@@ -16,11 +16,11 @@ import pytest
 
 from rekeyd.domain.audit import first_broken
 from rekeyd.ledger.sql import SqlLedger
+from tests.patience import HANG_SECONDS
 
 KILLS = 12
 DAYLIGHT_SECONDS_MAX = 0.6
 """A writer lives no longer than that from its first acknowledgement on."""
-START_SECONDS_MAX = 60.0
 
 # Moves one tenant's objects round and round, admits other jobs beside it, and says what the ledger has acknowledged.
 WRITER = """
@@ -30,6 +30,7 @@ from rekeyd.domain.job import read_job_message
 from rekeyd.domain.objects import Location, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome
 from rekeyd.ledger.sql import SqlLedger
+from tests.patience import HANG_SECONDS
 
 url, life = sys.argv[1], int(sys.argv[2])
 chance = random.Random(life)
@@ -99,7 +100,7 @@ def live_and_die(url: str, life: int, program: Path, chance: random.Random) -> l
         [sys.executable, str(program), url, str(life)], stdout=subprocess.PIPE, text=True
     ) as writer:
         assert writer.stdout is not None
-        too_slow = threading.Timer(START_SECONDS_MAX, writer.kill)
+        too_slow = threading.Timer(HANG_SECONDS, writer.kill)
         too_slow.start()
         said = [writer.stdout.readline()]
         too_slow.cancel()

@@ -19,13 +19,13 @@ from botocore.exceptions import ClientError
 
 from rekeyd import sandbox as module
 from rekeyd.sandbox import SOCKETS, Ports, Sandbox, SandboxError
+from tests.patience import HANG_SECONDS
 
 if TYPE_CHECKING:
     from types_aiobotocore_kms import KMSClient
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_sqs import SQSClient
 
-GONE_SECONDS_MAX = 10.0
 reads_proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ONCE = AioConfig(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
@@ -58,7 +58,7 @@ async def clients(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(GONE_SECONDS_MAX):
+    async with asyncio.timeout(HANG_SECONDS):
         while not condition():  # noqa: ASYNC110 - processes end without an event
             await asyncio.sleep(0.05)
 
@@ -214,6 +214,7 @@ async def test_nothing_is_left_after_stopping(tmp_path: Path) -> None:
 STARTER = """
 import asyncio, json, pathlib, sys
 from rekeyd.sandbox import Sandbox
+from tests.patience import HANG_SECONDS
 async def main():
     async with Sandbox.start(pathlib.Path(sys.argv[1])) as sandbox:
         print(json.dumps(sandbox.s3_endpoint), flush=True)

@@ -25,6 +25,7 @@ from tests.jobs.world import (
     World,
     eventually,
 )
+from tests.patience import HANG_SECONDS
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ async def test_stopped_amid_work_nothing_is_claimed_and_all_can_be_taken_up(
         )
         world.script.on(operation, bucket=bucket, nth=1 if operation != "put" else 4).first(stop).waits(0.1)
         await world.admit(process.direct)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             await process.worker.run()
         assert first
         job = await process.direct.job("job-1")
@@ -194,7 +195,7 @@ async def test_cancelled_from_outside_it_ends_and_leaves_no_upload(world: World)
         await arrived.wait()
         assert world.target_shelf.uploads
         work.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.gather(work, return_exceptions=True)
         assert work.cancelled()
         assert world.target_shelf.uploads == {}

@@ -102,7 +102,7 @@ async def live_once(
         try:
             if not await world.known(process.direct):
                 await world.admit(process.direct)
-            await process.work(seconds_max=40)
+            await process.work()
             if check is not None:
                 await check(world, process.direct)
         except* DiedError:

@@ -37,6 +37,7 @@ from rekeyd.transfer.plan import PlanLimits
 from rekeyd.transfer.route import Means
 from tests.doubles.faulty import Call, FaultyControl, FaultyStore, Script, as_it_is
 from tests.doubles.mortal import Life, MortalLedger
+from tests.patience import HANG_SECONDS
 
 T = TypeVar("T")
 
@@ -515,11 +516,15 @@ class Process:
 
     async def _stop(self, task: asyncio.Task[None]) -> None:
         self.worker.stop()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.wait({task})
 
     async def work(
-        self, job_id: str = "job-1", *, until: tuple[JobState, ...] = SETTLED, seconds_max: float = 30.0
+        self,
+        job_id: str = "job-1",
+        *,
+        until: tuple[JobState, ...] = SETTLED,
+        seconds_max: float = HANG_SECONDS,
     ) -> Job:
         """Work until the job is in one of these states; what stops the worker before is raised."""
         async with self.working() as task:
@@ -531,7 +536,7 @@ class Process:
         job_id: str = "job-1",
         *,
         task: asyncio.Task[None] | None = None,
-        seconds_max: float = 30.0,
+        seconds_max: float = HANG_SECONDS,
     ) -> Job:
         async def there() -> bool:
             if task is not None and task.done():
@@ -548,7 +553,7 @@ class Process:
         return await self.work()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds_max: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds_max: float = HANG_SECONDS) -> None:
     """Wait for what others bring about."""
     async with asyncio.timeout(seconds_max):
         while not await condition():  # noqa: ASYNC110 - the ledger tells nobody

@@ -199,5 +199,7 @@ async def test_hang_at_exit(scene: Scene) -> None:
             await weather.until_suffered("CopyObject", "stalled")
             began = time.monotonic()
             assert await served.daemon.stop() == 0
-            assert time.monotonic() - began < DRAIN_SECONDS_MAX + 7, "and what ending takes on a busy machine"
+            assert time.monotonic() - began < DRAIN_SECONDS_MAX + 30, (
+                "and what ending takes on a busy machine"
+            )
     await scene.assert_untouched(acme)

@@ -34,6 +34,7 @@ from rekeyd.stores.guarded.retrying import next_wait_seconds
 from rekeyd.stores.memory import MemoryControl, MemoryStore, Shelf
 from rekeyd.stores.port import IfAbsent, ObjectStore, ObjectStream, Written
 from tests.doubles.claim import Claim
+from tests.patience import HANG_SECONDS
 
 POLICY = RetryPolicy(attempts_max=4, first_wait_seconds=1, wait_seconds_max=5, retry_after_seconds_max=30)
 
@@ -350,7 +351,7 @@ async def test_writes_fed_by_reads_do_not_wait_in_a_circle() -> None:
             claim=on.claim,
         )
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.gather(*(carry(number) for number in range(30)))
 
 
@@ -368,7 +369,7 @@ async def test_a_cancelled_waiter_gives_its_turn_on() -> None:
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == [0, 2, 3]
-    async with asyncio.timeout(1), limit.permit():
+    async with asyncio.timeout(HANG_SECONDS), limit.permit():
         pass
 
 
@@ -389,7 +390,7 @@ async def test_one_cancelled_as_it_is_granted_gives_its_turn_on() -> None:
     await asyncio.gather(holder, return_exceptions=True)
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
-    async with asyncio.timeout(1), limit.permit():
+    async with asyncio.timeout(HANG_SECONDS), limit.permit():
         pass
 
 
@@ -406,7 +407,7 @@ async def test_waiters_cancelled_together_with_who_holds_are_just_cancelled() ->
         task.cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(end) for end in ended] == [asyncio.CancelledError] * 3
-    async with asyncio.timeout(1), limit.permit():
+    async with asyncio.timeout(HANG_SECONDS), limit.permit():
         pass
 
 

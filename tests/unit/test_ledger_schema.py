@@ -24,6 +24,7 @@ from rekeyd.ledger.sql.engine import MIGRATIONS, known_revisions, sqlite_path
 from rekeyd.ledger.sql.jobs import next_job
 from rekeyd.ledger.sql.passes import unseen_rows
 from rekeyd.ledger.sql.segments import jobs_in_turn, next_segment, rows_of_segment
+from tests.patience import HANG_SECONDS
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ async def test_reading_does_not_wait_for_the_writer(file: Path) -> None:
     try:
         with closing(sqlite3.connect(file, isolation_level=None)) as elsewhere:
             elsewhere.execute("BEGIN IMMEDIATE")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HANG_SECONDS):
                 assert await ledger.jobs() == []
                 assert await ledger.placement("acme") is not None
     finally:

@@ -14,6 +14,7 @@ from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.control import S3BucketControl
 from tests.doubles.claim import Claim
 from tests.doubles.front import Front, Reply
+from tests.patience import HANG_SECONDS
 
 KEY = "arn:aws:kms:us-east-1:111122223333:key/1"
 
@@ -74,7 +75,7 @@ async def overloaded(scene: Scene) -> None:
 async def cancelled(scene: Scene) -> None:
     scene.front.will(Reply(hangs=True))
     asking = asyncio.create_task(scene.ask())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while not scene.front.seen:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.001)
     asking.cancel()

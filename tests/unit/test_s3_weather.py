@@ -31,6 +31,7 @@ from rekeyd.stores.s3.signing import Credentials
 from rekeyd.stores.s3.store import S3Store, open_s3_store
 from tests.doubles.claim import Claim
 from tests.doubles.front import Front, Reply
+from tests.patience import HANG_SECONDS
 
 VERSION = ObjectVersion("k", 10, "abc")
 UPLOAD = Upload("bucket", "k", "upload")
@@ -618,7 +619,7 @@ async def test_a_call_without_an_answer_is_told_to_its_claim(call: Call, reply: 
 async def test_a_call_that_is_given_up_is_told_to_its_claim(scene: Scene, call: Call) -> None:
     scene.front.will(Reply(hangs=True))
     task = asyncio.ensure_future(call(scene))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         while not scene.front.seen:  # noqa: ASYNC110 - the front tells nobody
             await asyncio.sleep(0.01)
     task.cancel()

@@ -19,6 +19,7 @@ from rekeyd.service import daemon
 from rekeyd.service.ledger import open_ledger
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics
+from tests.patience import HANG_SECONDS
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
 
@@ -150,7 +151,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
             await worker.cancelled.wait()
             if signals > 1:
                 os.kill(os.getpid(), signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HANG_SECONDS):
                 return await running
 
         yield run

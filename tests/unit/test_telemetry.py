@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rekeyd.domain.errors import LedgerError
 from rekeyd.ledger.port import LedgerSummary
 from rekeyd.telemetry import Metrics, TelemetryEndpoint, set_up_logging
+from tests.patience import HANG_SECONDS
 
 # docs: what dashboards are built on. Only additions are allowed.
 PROMISED = {
@@ -162,7 +163,7 @@ async def test_the_ledger_is_followed_through_its_troubles() -> None:
         return answer
 
     following = asyncio.create_task(metrics.follow_ledger(read, every_seconds=0.001))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG_SECONDS):
         await enough.wait()
     following.cancel()
 

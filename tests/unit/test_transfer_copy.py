@@ -23,6 +23,7 @@ from rekeyd.transfer.copy import SourceChangedError, copy_object
 from rekeyd.transfer.pace import ByteBudget
 from tests.doubles.ends import DRESSED, KEY_ARN, MEBIBYTE, SOURCE, TARGET, Ends
 from tests.doubles.faulty import Call
+from tests.patience import HANG_SECONDS
 
 SMALL = b"small"
 LARGE = bytes(range(256)) * (11 * MEBIBYTE // 256)
@@ -357,7 +358,7 @@ async def test_parts_are_made_side_by_side(server_side: bool, makes_part: str) -
         await second_came.wait()
 
     ends.script.always(makes_part).first_await(wait_for_the_second)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG_SECONDS):
         await copy_object(ends.task(ends.put(LARGE)))
     assert ends.script.count(makes_part) == 3
     found = ends.in_target()

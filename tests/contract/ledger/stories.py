@@ -19,6 +19,7 @@ from rekeyd.ledger.port import (
     PassState,
     SegmentClaim,
 )
+from tests.patience import HANG_SECONDS
 
 LONG = 60.0
 SHORT = 0.2
@@ -178,7 +179,7 @@ async def dedicated(ledger: Ledger, objects: Sequence[ObjectVersion]) -> JobClai
     return claim
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds_max: float = 10.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds_max: float = HANG_SECONDS) -> None:
     """Wait for what time brings about: never longer than it takes."""
     async with asyncio.timeout(seconds_max):
         while not await condition():  # noqa: ASYNC110 - the database tells nobody

@@ -16,6 +16,7 @@ from rekeyd.domain.objects import Attributes, ByteSpan, ObjectLock, ObjectVersio
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import OLDER_LEFT, IfAbsent, IfMatches, Written
 from tests.contract.stores.conftest import Stand
+from tests.patience import HANG_SECONDS
 
 CUSTOMER_KEY = bytes(range(32))
 
@@ -105,7 +106,7 @@ async def test_a_version_goes_once_its_retention_is_over(locking: Stand) -> None
     (first,) = await locking.store.delete(locking.bucket, [version], claim=locking.claim)
     assert first.result == "failed"
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HANG_SECONDS):
         while True:
             (outcome,) = await locking.store.delete(locking.bucket, [version], claim=locking.claim)
             if outcome.result == "deleted":
