@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rekeyd.domain.objects import Encryption
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.stores.port import ListingPage
 from tests.doubles.faulty import Call
@@ -86,6 +87,22 @@ async def test_what_was_deleted_after_it_was_copied_is_not_in_the_target(world: 
     async with world.process() as process:
         await process.move()
         await world.assert_moved(process.direct, {name: Data(b"data") for name in ("b", "d")})
+
+
+async def test_a_write_that_is_repeated_after_its_copy_was_swept_stays_away(world: World) -> None:
+    """Something between us and the store does that: the write was answered long ago."""
+    world.fill({name: Data(b"data") for name in NAMES})
+
+    def repeat() -> None:
+        assert set(world.in_target()) == {"b", "b/c", "d"}
+        under = Encryption("aws:kms", world.key.arn)
+        world.put_into(world.target_shelf, TARGET_BUCKET, "a", Data(b"data"), under)
+
+    world.script.on("list_page", bucket=SOURCE.bucket, nth=2).first(lambda: world.remove("a"))
+    world.script.on("list_page", bucket=SOURCE.bucket, nth=3).first(repeat)
+    async with world.process() as process:
+        await process.move()
+        await world.assert_moved(process.direct, {name: Data(b"data") for name in NAMES[1:]})
 
 
 async def test_what_comes_back_under_its_key_is_carried_again(world: World) -> None:

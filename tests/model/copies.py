@@ -70,9 +70,10 @@ class State(NamedTuple):
     phase: Literal["open", "frozen", "dedicated"] = "open"
     changes: int = 0
     omitted: bool = False
-    """A listing has left the key out although it is there. It happens once, as do the next two."""
+    """A listing has left the key out although it is there. It happens once, as do the next three."""
     foreign: bool = False
     damaged: bool = False
+    repeated: bool = False
     tenant_changed: bool = False
     broken: str | None = None
 
@@ -113,6 +114,14 @@ def somebody_else_writes(rules: Rules, state: State) -> Iterator[State]:
         yield state._replace(target=FOREIGN, foreign=True)
 
 
+def answered_put_is_repeated(rules: Rules, state: State) -> Iterator[State]:
+    """By something between us and the store, once nothing stands under the key any more, and before the pause."""
+    gone = state.known is not None and state.known.state == "dropped" and state.target == NOTHING
+    if gone and state.phase == "open" and not state.repeated:
+        assert state.known is not None, "it was dropped"
+        yield state._replace(target=state.known.source.content, repeated=True)
+
+
 def tenant_puts(rules: Rules, state: State) -> Iterator[State]:
     if state.phase == "dedicated" and not state.tenant_changed:
         yield state._replace(target=2 if state.target == 1 else 1, tenant_changed=True)
@@ -142,8 +151,9 @@ def _listing(rules: Rules, state: State, found: Version | None) -> Iterator[Stat
         return
     if state.segment is not None and CopyRule.PASS_AFTER_SEGMENTS in rules:
         return
-    known, joins = after_listing(state.known, found)
-    made = state._replace(listed_in="paused" if state.phase == "frozen" else "open", known=known)
+    paused = state.phase == "frozen"
+    known, joins = after_listing(state.known, found, paused=paused and CopyRule.DROPPED_SWEPT_AGAIN in rules)
+    made = state._replace(listed_in="paused" if paused else "open", known=known)
     if joins is None:
         yield made
     else:
@@ -381,6 +391,7 @@ ACTIONS = (
     pause_is_waited_out,
     pause_ends,
     somebody_else_writes,
+    answered_put_is_repeated,
     tenant_puts,
     tenant_deletes,
     source_is_listed,

@@ -66,13 +66,15 @@ def _named(version: ObjectVersion) -> Version:
 
 
 @cache
-def after_listing(known: Known | None, found: Version | None) -> tuple[Known | None, SegmentStage | None]:
+def after_listing(
+    known: Known | None, found: Version | None, *, paused: bool
+) -> tuple[Known | None, SegmentStage | None]:
     """The row once a complete listing named `found` under the key, and the kind of segment that it joins."""
     move: Move | None
     if known is None:
         move = None if found is None else first_listed(_version(found))
     elif found is None:
-        move = missing(_row(known, None))
+        move = missing(_row(known, None), paused=paused)
     else:
         move = listed(_row(known, None), _version(found))
     return (known, None) if move is None else (_known(move.row), move.joins)

@@ -64,6 +64,9 @@ class CopyRule(Rule):
     SOURCE_ASKED_AGAIN = "Before a copy is swept, the source itself is asked for the key."
     SWEPT_IF_OURS = "Only what is a copy of ours is swept."
     SWEPT_IF_MATCH = "A copy is swept on condition that it is the version just read."
+    DROPPED_SWEPT_AGAIN = (
+        "A pause's pass looks again for copies of all keys that are gone, swept before or not."
+    )
 
 
 class RetireRule(Rule):

@@ -26,6 +26,7 @@ BREAKS = {
     CopyRule.SOURCE_ASKED_AGAIN: "the target isn't what the source is",
     CopyRule.SWEPT_IF_OURS: DESTROYED,
     CopyRule.SWEPT_IF_MATCH: DESTROYED,
+    CopyRule.DROPPED_SWEPT_AGAIN: "the target isn't what the source is",
 }
 
 
@@ -41,6 +42,7 @@ LANDMARKS = {
     "damage on record": lambda state: state.known is not None and (state.known.copy or 0) > DAMAGED,
     "a listing that was wrong, found out": lambda state: state.omitted and row_is(state, "stale"),
     "a switch without the key": lambda state: state.phase == "dedicated" and row_is(state, "dropped"),
+    "a put that was repeated and swept": lambda state: state.repeated and state.target == NOTHING,
     "a switch with it": lambda state: state.phase == "dedicated" and row_is(state, "verified"),
     "a tenant that deleted it since": lambda state: state.tenant_changed and state.target == NOTHING,
 }

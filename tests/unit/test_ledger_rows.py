@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.objects import NULL_VERSION, CarryState, ObjectVersion
-from rekeyd.ledger.port import SEGMENT_BYTES_MAX, SEGMENT_OBJECTS_MAX, ObjectRow
-from rekeyd.ledger.rows import PLANNED_BEFORE_MAX, Move, Row, Weight, cut, listed, missing
+from rekeyd.ledger.port import SEGMENT_BYTES_MAX, SEGMENT_OBJECTS_MAX, ObjectOutcome, ObjectRow
+from rekeyd.ledger.rows import (
+    DROPPED_KNOWN_MAX,
+    PLANNED_BEFORE_MAX,
+    Move,
+    Row,
+    Weight,
+    cut,
+    listed,
+    missing,
+    recorded,
+)
 
 WEIGHTS = st.lists(
     st.builds(Weight, st.integers(1, SEGMENT_OBJECTS_MAX + 3), st.integers(0, 2 * SEGMENT_BYTES_MAX)),
@@ -85,9 +95,7 @@ def test_a_listed_row_is_carried_unless_it_is_verified_or_waits_already(state: C
     assert now.target == (None if state == "dropped" else former.object.target)
     assert now.attempts == (2 if etag == "now" else 0)
     assert now.crc64nvme is None
-    assert now.planned_before == (
-        () if etag == "now" or state in ("verified", "dropped") else (former.object.source,)
-    )
+    assert now.planned_before == (() if etag == "now" or state == "verified" else (former.object.source,))
 
 
 @pytest.mark.parametrize("state", ["listed", "verified", "stale", "excluded"])
@@ -158,14 +166,17 @@ def test_what_may_have_been_put_again_within_its_second_is_carried_again(
     assert listed(replace(former, object=now), version, BEGAN) is None, "it waits to be carried"
 
 
+@pytest.mark.parametrize("paused", [False, True], ids=["open", "paused"])
 @pytest.mark.parametrize("state", STATES)
-def test_a_missing_row_vanishes_once(state: CarryState) -> None:
+def test_a_missing_row_vanishes_once_and_a_dropped_one_once_more_in_a_pause(
+    state: CarryState, paused: bool
+) -> None:
     if state in RETIRED:
         with pytest.raises(ConflictError):
-            missing(row(state))
+            missing(row(state), paused=paused)
         return
-    move = missing(row(state))
-    if state in ("vanished", "dropped"):
+    move = missing(row(state), paused=paused)
+    if state == "vanished" or (state == "dropped" and not paused):
         assert move is None
         return
     assert move is not None
@@ -189,3 +200,18 @@ def test_no_planned_version_is_ever_forgotten() -> None:
     move = listed(resumed, ObjectVersion("a", 1, "after"))
     assert move is not None
     assert (move.joins, move.row.object.planned_before) == ("carry", former.object.planned_before)
+
+
+def test_a_key_that_comes_and_goes_for_ever_never_fails_and_its_latest_versions_stay_ours() -> None:
+    former, seen = row("listed"), []
+    for number in range(3 * PLANNED_BEFORE_MAX):
+        seen.append(former.object.source)
+        vanished = missing(former, paused=False)
+        assert vanished is not None
+        dropped = recorded("sweep", vanished.row, ObjectOutcome(former.object.source, "dropped"))
+        assert dropped is not None
+        assert dropped.object.planned_before == tuple(seen[-DROPPED_KNOWN_MAX:])
+        back = listed(dropped, ObjectVersion("a", 1, f"v{number}"))
+        assert back is not None
+        assert (back.joins, back.row.object.planned_before) == ("carry", dropped.object.planned_before)
+        former = back.row

@@ -22,7 +22,7 @@ from rekeyd.ledger.schema import SCHEMA_REVISION, metadata
 from rekeyd.ledger.sql import SqlLedger
 from rekeyd.ledger.sql.engine import MIGRATIONS, known_revisions, sqlite_path
 from rekeyd.ledger.sql.jobs import next_job
-from rekeyd.ledger.sql.passes import unseen_rows
+from rekeyd.ledger.sql.passes import dropped_rows, unseen_rows
 from rekeyd.ledger.sql.segments import jobs_in_turn, next_segment, rows_of_segment
 from tests.patience import HANG_SECONDS
 
@@ -173,6 +173,7 @@ QUERIES = {
     "next_segment": next_segment(1),
     "rows_of_segment": rows_of_segment(1),
     "unseen_rows": unseen_rows(1, 2, 10),
+    "dropped_rows": dropped_rows(1, 2, 10),
 }
 WALKS = {
     "next_job": {
@@ -183,6 +184,7 @@ WALKS = {
     "next_segment": {"SEARCH segments USING INDEX ix_segments_unfinished (move_id=? AND state=?)"},
     "rows_of_segment": {"SEARCH objects USING INDEX ix_objects_waiting (segment_id=?)"},
     "unseen_rows": {"SEARCH objects USING INDEX ix_objects_seen (move_id=? AND seen_pass<?)"},
+    "dropped_rows": {"SEARCH objects USING INDEX ix_objects_dropped (move_id=? AND seen_pass<?)"},
 }
 
 

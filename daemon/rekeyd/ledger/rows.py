@@ -15,25 +15,26 @@ before the pass began that saw it last, or since, that another put within the sa
 | stale | listed again: another version for a while, or other terms | listed anew; joins `planned_before` | vanished |
 | failed | listed again, its attempts kept | listed anew; joins `planned_before` | vanished |
 | vanished | listed again; the copy, as recorded, may or may not stand | listed anew; joins | as it is |
-| dropped | listed again, without a copy | listed anew, without a copy | as it is |
+| dropped | listed again, without a copy | listed anew, without a copy | in a pause: vanished; else as it is |
 | retiring, deleted, remaining | refused: a dedicated tenant's source is listed no more | refused | refused |
 
 `verified` rows become `stale` also all at once, where a job begins a pass under other terms than those that they
 were verified under (ledger.sql.terms); that pass lists them again.
 
-`planned_before` takes every former version whose outcome isn't known for certain, and is emptied when
-one is known. Verified: all writes are conditional, so an earlier one that is still under way can't replace
-the verified copy. Dropped: nothing stood under the key, and no earlier write of it is under way that could still
-put something there, since all of these hold:
+`planned_before` takes every former version whose outcome isn't known for certain, and is emptied when one is verified:
+all writes are conditional, so an earlier one that is still under way can't replace the verified copy. What was dropped
+stays among them, the latest DROPPED_KNOWN_MAX. Nothing stood under the key then, and no earlier write of rekeyd's is
+under way that could still put something there, since all of these hold:
 
 - a row vanishes only at the end of a pass, and whoever begins one waits until no segment is open (jobs.passes);
 - a segment is done only by a claim in force, and is claimed only once every earlier claim on it was given up by
   its holder or has run out by its lease, also where a hold, an end or a cancellation of its job fenced it out;
 - no call is sent that its claim doesn't outlive.
 
-What a store executes after the deadline of its request is beyond them: docs/protocol.md says so. Nothing is ever
-left out of `planned_before`. A row with more than PLANNED_BEFORE_MAX of them becomes `failed` and gets no further
-version planned until a person resumes the job.
+But something between us and the store may repeat a write that had been answered, and what comes back so is ours. What
+a store executes after the deadline of its request is beyond them: docs/protocol.md says so. Of a key that is there
+nothing is ever left out of `planned_before`. A row with more than PLANNED_BEFORE_MAX of them becomes `failed` and
+gets no further version planned until a person resumes the job.
 
 | stage | rows it works on | outcomes it may report |
 |---|---|---|
@@ -60,6 +61,9 @@ from rekeyd.ledger.port import (
 
 PLANNED_BEFORE_MAX = 32
 """So many versions of a key may have an unknown outcome; with more of them the object is `failed`."""
+
+DROPPED_KNOWN_MAX = PLANNED_BEFORE_MAX // 2
+"""So many versions of a dropped key are known for ours, should one come back; an older one would be a conflict."""
 
 RECENT_SECONDS = 2.0
 """S3 lists times of whole seconds (docs.aws.amazon.com, "ListObjectsV2": LastModified ends in .000Z), so what was read
@@ -157,13 +161,15 @@ def listed(row: Row, version: ObjectVersion, seen_from: float | None = None) -> 
     return Move(Row(ObjectRow(version, "listed", attempts, target, planned, None, copies), None), "carry")
 
 
-def missing(row: Row) -> Move | None:
+def missing(row: Row, *, paused: bool) -> Move | None:
     """What a listing that covers the row's key without naming it makes of the row; None for nothing.
 
+    In a pause, what was dropped is swept once more: something between us and the store may have repeated a write that
+    had been answered, after nothing stood under its key any more.
     Raises ConflictError for a row whose source is being, or was, retired.
     """
     _refuse_retired(row)
-    if row.state in ("vanished", "dropped"):
+    if row.state == "vanished" or (row.state == "dropped" and not paused):
         return None
     vanished = replace(row.object, state="vanished", attempts=0)
     return Move(replace(row, object=vanished, segment_id=None, reason=""), "sweep")
@@ -181,17 +187,26 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
         attempts = former.attempts + 1
         tried = replace(former, attempts=attempts, target=target, crc64nvme=crc64nvme, copies=copies)
         return replace(row, object=tried, reason=outcome.reason)
-    settled = outcome.state in ("verified", "dropped")
     done = ObjectRow(
         source=former.source,
         state=outcome.state,
         attempts=former.attempts + (outcome.state == "failed"),
         target=None if outcome.state == "dropped" else target,
-        planned_before=() if settled else former.planned_before,
+        planned_before=_planned_after(outcome, former),
         crc64nvme=crc64nvme,
         copies=() if outcome.state == "dropped" else copies,
     )
     return Row(done, None, outcome.reason, outcome.evidence or row.evidence)
+
+
+def _planned_after(outcome: ObjectOutcome, former: ObjectRow) -> tuple[ObjectVersion, ...]:
+    """`planned_before` once the outcome of a version is recorded."""
+    if outcome.state == "verified":
+        return ()
+    if outcome.state != "dropped":
+        return former.planned_before
+    others = [version for version in former.planned_before if version != former.source]
+    return (*others, former.source)[-DROPPED_KNOWN_MAX:]
 
 
 def check_outcomes(stage: SegmentStage, outcomes: Iterable[ObjectOutcome]) -> None:
@@ -233,7 +248,7 @@ def _fitting(weights: Sequence[Weight], first: int, filling: Weight) -> int:
 
 def _planned_with(former: ObjectRow) -> tuple[ObjectVersion, ...]:
     """`planned_before` once another version takes the place of this one."""
-    settled = former.state in ("verified", "dropped")
+    settled = former.state == "verified"
     never_planned = former.state == "failed" and len(former.planned_before) > PLANNED_BEFORE_MAX
     if settled or never_planned or former.source in former.planned_before:
         return former.planned_before

@@ -21,6 +21,7 @@ UNFINISHED_SEGMENT = "segments.state <> 'done'"
 WAITING_OBJECT = "objects.segment_id IS NOT NULL"
 FAILED_OBJECT = "objects.state = 'failed'"
 UNDROPPED_OBJECT = "objects.state <> 'dropped'"
+DROPPED_OBJECT = "objects.state = 'dropped'"
 """The conditions of partial indexes.
 
 SQLite uses such an index only where the query has the same condition word for word, so queries take the
@@ -278,6 +279,13 @@ sa.Index(
     objects.c.seen_pass,
     sqlite_where=sa.text(UNDROPPED_OBJECT),
     postgresql_where=sa.text(UNDROPPED_OBJECT),
+)
+sa.Index(
+    "ix_objects_dropped",
+    objects.c.move_id,
+    objects.c.seen_pass,
+    sqlite_where=sa.text(DROPPED_OBJECT),
+    postgresql_where=sa.text(DROPPED_OBJECT),
 )
 sa.Index(
     "ix_objects_waiting",

@@ -130,7 +130,7 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
             if row is None:
                 row = self.rows[name] = Expected(seen, "listed", "carry")
             elif seen != row.source:
-                if row.state not in ("verified", "dropped") and row.source not in row.planned:
+                if row.state != "verified" and row.source not in row.planned:
                     row.planned = (*row.planned, row.source)
                 row.source, row.state, row.waits = seen, "listed", "carry"
             elif row.state not in ("listed", "verified"):
@@ -180,7 +180,8 @@ class ObjectLedgerMachine(RuleBasedStateMachine):
         if outcome.state == "verified":
             row.target, row.planned = copy_of(row.source), ()
         if outcome.state == "dropped":
-            row.target, row.planned = None, ()
+            others = [each for each in row.planned if each != row.source]
+            row.target, row.planned = None, (*others, row.source)
 
     @precondition(lambda self: not self.dedicated)
     @rule()

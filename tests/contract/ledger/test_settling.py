@@ -189,3 +189,29 @@ async def test_what_was_dropped_once_costs_no_later_pass_anything(ledger: Ledger
 
     state = await list_all(ledger, claim, [many[1]])
     assert state.changed_objects == 3, "what was dropped is listed again where it is back"
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_in_a_pause_what_was_dropped_is_swept_once_more_some_at_a_time(ledger: Ledger) -> None:
+    claim, many = await running(ledger), versions(2 * AT_ONCE + 5)
+    await list_all(ledger, claim, many)
+    await carry(ledger)
+    state = await list_all(ledger, claim, [])
+    while not state.listed:
+        state = await ledger.settle_missing(claim, state.number)
+    await carry(ledger)
+
+    epoch = (await begin_pause(ledger, claim)).epoch
+    number = (await ledger.begin_pass(claim, epoch)).number
+    state = await ledger.record_page(claim, number, [], None, None)
+    settlings = 0
+    while not state.listed:
+        with rows_changed(ledger) as commits:
+            state = await ledger.settle_missing(claim, number)
+        settlings += 1
+        assert all(sum(commit.values()) <= 2 * AT_ONCE for commit in commits)
+    assert settlings == 2
+    swept = await work(ledger, lambda row: ObjectOutcome(row.source, "dropped"), "sweep")
+    assert sorted(row.source.key for row in swept) == sorted(each.key for each in many)
+    assert {row.state for row in swept} == {"vanished"}
+    assert (await ledger.switch(claim, dedicating(epoch))).phase == "dedicated"

@@ -20,7 +20,7 @@ from rekeyd.domain.job import Job
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import JobClaim, PassState, SegmentStage
 from rekeyd.ledger.rows import Move, Row, first_listed, listed, missing
-from rekeyd.ledger.schema import UNDROPPED_OBJECT, DatabaseTime, moves, objects, passes
+from rekeyd.ledger.schema import DROPPED_OBJECT, UNDROPPED_OBJECT, DatabaseTime, moves, objects, passes
 from rekeyd.ledger.sql.claims import change_job, check_job_claim
 from rekeyd.ledger.sql.cutting import assign
 from rekeyd.ledger.sql.placements import check_not_dedicated
@@ -165,10 +165,14 @@ class _Entry:
     def settle_missing(self, rows_max: int) -> bool:
         """The listing is complete: what it didn't name is missing. Gives whether all of that is settled now."""
         move_id = self.claim.job.move_id
+        paused = _pause_epoch(self.tx.db, move_id, self.number) is not None
         rows = read_rows(self.tx.db, unseen_rows(move_id, self.number, rows_max), self._mapping())
+        if paused:
+            dropped = dropped_rows(move_id, self.number, rows_max - len(rows))
+            rows = [*rows, *read_rows(self.tx.db, dropped, self._mapping())]
         joining = []
         for row in rows:
-            move = missing(row)
+            move = missing(row, paused=paused)
             if move is not None:
                 joining.append(self._changed(row, move))
             elif row.state == "vanished":
@@ -228,14 +232,29 @@ class _Entry:
 def unseen_rows(move_id: int, number: int, rows_max: int) -> sa.Select[Any]:
     """At most `rows_max` rows that pass `number` hasn't seen, those first that were seen longest ago.
 
-    Not those `dropped` already: a missing row of these stays as it is, and they only grow in number.
+    Not those `dropped` already: outside a pause a missing row of these stays as it is, and they only grow in number.
     """
+    return _unseen(move_id, number, rows_max, UNDROPPED_OBJECT)
+
+
+def dropped_rows(move_id: int, number: int, rows_max: int) -> sa.Select[Any]:
+    """The same of those `dropped`."""
+    return _unseen(move_id, number, rows_max, DROPPED_OBJECT)
+
+
+def _unseen(move_id: int, number: int, rows_max: int, which: str) -> sa.Select[Any]:
     return (
         sa.select(objects)
-        .where(objects.c.move_id == move_id, objects.c.seen_pass < number, sa.text(UNDROPPED_OBJECT))
+        .where(objects.c.move_id == move_id, objects.c.seen_pass < number, sa.text(which))
         .order_by(objects.c.seen_pass, objects.c.key)
         .limit(max(rows_max, 0))
     )
+
+
+def _pause_epoch(db: Connection, move_id: int, number: int) -> int | None:
+    query = sa.select(passes.c.pause_epoch).where(passes.c.move_id == move_id, passes.c.number == number)
+    found: int | None = db.execute(query).scalar_one()
+    return found
 
 
 def _began(db: Connection, move_id: int, numbers: Collection[int]) -> dict[int, float]:

@@ -183,6 +183,7 @@ def _make_objects() -> None:
         sqlite_with_rowid=False,
     )
     _index_partly("ix_objects_seen", "objects", ["move_id", "seen_pass"], "objects.state <> 'dropped'")
+    _index_partly("ix_objects_dropped", "objects", ["move_id", "seen_pass"], "objects.state = 'dropped'")
     _index_partly("ix_objects_failed", "objects", ["move_id", "key"], "objects.state = 'failed'")
     op.create_index(
         "ix_objects_waiting",
