@@ -108,4 +108,4 @@ def test_all_tests_together_have_a_bound() -> None:
     made = make("-n", "test", "PYTEST_ARGS=-x")
 
     (command,) = [line for line in made.stdout.splitlines() if " -m pytest " in line]
-    assert " --session-timeout 1200 -x" in command
+    assert " --session-timeout 2400 -x" in command

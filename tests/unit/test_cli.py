@@ -21,6 +21,7 @@ from rekeyd.domain.audit import GENESIS, AuditRecord, seal
 from rekeyd.domain.errors import (
     ConflictError,
     CustodyError,
+    DistrustedError,
     LedgerError,
     RefusedError,
     StoreRefusedError,
@@ -140,6 +141,7 @@ class ServiceDouble(ModuleType):
         self.offered: list[tuple[bytes, str]] = []
         self.admitted: Admission | Exception = Admission(JOB, created=True)
         self.served = 0
+        self.moved_unknown = False
 
     @asynccontextmanager
     async def open_ledger(self, settings: Settings, *, make: bool = False) -> AsyncIterator[LedgerDouble]:
@@ -154,6 +156,11 @@ class ServiceDouble(ModuleType):
         if isinstance(self.admitted, Exception):
             raise self.admitted
         return self.admitted
+
+    async def check_unknown_tenant(self, _settings: Settings, tenant: str) -> None:
+        self.ledger.asked.append(("unknown", tenant))
+        if self.moved_unknown:
+            raise DistrustedError("older than the target")
 
     async def check(self, _settings: Settings) -> Sequence[CheckFinding]:
         return self.findings
@@ -415,6 +422,17 @@ def test_placement_of_a_tenant_that_it_does_not_know(run: Run) -> None:
     assert (view["phase"], view["epoch"], view["target"], view["key_state"]) == ("shared", 0, None, None)
     assert view["reads"] == view["writes"] == ["s3://shared/tenants/globex/"]
     assert "s3://shared/tenants/globex/" in run("placement", "globex").stdout
+
+
+def test_placement_of_a_tenant_that_moved_before_the_ledger_was_restored(
+    run: Run, service: ServiceDouble
+) -> None:
+    service.moved_unknown = True
+
+    result = run("placement", "globex", "--json")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "older than the target" in result.stderr
 
 
 def test_placement_of_no_tenant(run: Run, service: ServiceDouble) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import rekeyd
-from rekeyd.service.adapters import MissingCredentialsError, open_stores, s3_config
+from rekeyd.domain.errors import MissingCredentialsError
+from rekeyd.service.adapters import open_stores, s3_config
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.telemetry import Metrics
 

@@ -8,13 +8,17 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
 from structlog.testing import capture_logs
 
 import rekeyd
+from rekeyd.jobs.comparison import Comparison
+from rekeyd.jobs.tools import Tools
 from rekeyd.jobs.worker import Worker
+from rekeyd.ledger.port import TenantMove
 from rekeyd.service import daemon
 from rekeyd.service.ledger import open_ledger
 from rekeyd.settings import Settings
@@ -133,6 +137,16 @@ class WorkerDouble:
             raise
 
 
+def compared() -> Comparison:
+    """One that has nothing to do."""
+    tools = cast("Tools", SimpleNamespace(ledger=SimpleNamespace(tenant_moves=no_moves)))
+    return Comparison(tools, "a daemon")
+
+
+async def no_moves(_after: str, _tenants_max: int) -> list[TenantMove]:
+    return []
+
+
 Serve = Callable[[WorkerDouble, int], Awaitable[int]]
 
 
@@ -144,7 +158,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 
         async def run(worker: WorkerDouble, signals: int) -> int:
             metrics = Metrics(rekeyd.__version__)
-            served = daemon._Daemon(settings, ledger, metrics, cast("Worker", worker), [])
+            served = daemon._Daemon(settings, ledger, metrics, cast("Worker", worker), compared(), [])
             running = asyncio.create_task(served.run())
             await worker.working.wait()
             os.kill(os.getpid(), signal.SIGTERM)

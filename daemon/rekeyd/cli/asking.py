@@ -75,12 +75,14 @@ async def cancel(settings: Settings, job_id: str, principal: str, waiting: Calla
 async def placement(settings: Settings, tenant: str) -> Placement:
     """Where a tenant's data live: by the ledger, or for one that it doesn't know, by the source pattern.
 
-    Raises DistrustedError where the ledger is known to be older than the target.
+    Raises DistrustedError where the ledger is known to be older than the target, or the target of a tenant that it
+    doesn't know shows that it is; StoreError where that target's store says nothing.
     """
     async with service.open_ledger(settings) as ledger:
         record, now = await ledger.placement(tenant)
     if record is None:
         source_pattern, _ = settings.require_patterns()
+        await service.check_unknown_tenant(settings, tenant)
         record = unplaced(tenant, source_pattern.locate(tenant, "tenant"))
     return serve(record, now, settings.migrate.placement_ttl_seconds)
 

@@ -17,6 +17,7 @@ import typer
 from rekeyd.domain.errors import (
     CustodyError,
     LedgerError,
+    MissingCredentialsError,
     RefusedError,
     RekeydError,
     StoreError,
@@ -95,7 +96,7 @@ def _status_of(error: RekeydError) -> Status:
     match error:
         case RefusedError():
             return Status.UNUSABLE
-        case LedgerError() | CustodyError() | UnavailableError():
+        case LedgerError() | CustodyError() | UnavailableError() | MissingCredentialsError():
             return Status.UNREACHABLE
         case _:
             return Status.FAILED

@@ -39,6 +39,10 @@ class DistrustedError(RekeydError):
     """The ledger is older than what it would be asked about: no placement is served from it."""
 
 
+class MissingCredentialsError(RekeydError):
+    """The provider's own chain of credentials gives none."""
+
+
 class LedgerError(RekeydError):
     """The ledger can't be reached, or its schema isn't the one that this rekeyd knows."""
 

@@ -10,14 +10,16 @@ from rekeyd.domain.control import (
     CONTROL_BYTES_MAX,
     CONTROL_KEY,
     ControlDocument,
+    KnownControl,
     control_fault,
 )
 from rekeyd.domain.errors import PreconditionError, StoreError
 from rekeyd.domain.objects import Attributes
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.run import JobRun
+from rekeyd.ledger.port import Ledger, TenantMove
 from rekeyd.stores.content import BytesContent
-from rekeyd.stores.port import IfAbsent, IfMatches, UnderKey, WriteCondition
+from rekeyd.stores.port import IfAbsent, IfMatches, ObjectStore, UnderKey, WriteCondition
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.route import head_or_none
 
@@ -31,7 +33,7 @@ _ADVICE = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundControl:
     """What stands under the control object's key."""
 
     document: ControlDocument | None
@@ -49,7 +51,7 @@ async def examine_control(run: JobRun) -> Held | None:
     found = await _read(run)
     if isinstance(found, Held):
         return found
-    held = await _fault(run, found.document)
+    held = await _run_fault(run, found.document)
     ledger = run.tools.ledger
     if held is None:
         await ledger.trust_placement(run.claim)
@@ -71,7 +73,7 @@ async def write_control(run: JobRun, document: ControlDocument) -> Held | None:
         return found
     if found.document == document:
         return None
-    held = await _fault(run, found.document)
+    held = await _run_fault(run, found.document)
     if held is not None:
         return held
     try:
@@ -85,46 +87,62 @@ async def write_control(run: JobRun, document: ControlDocument) -> Held | None:
             return settled
         if settled.document == document:
             return None
-        held = await _fault(run, settled.document)
+        held = await _run_fault(run, settled.document)
         if held is not None:
             return held
         raise
     return None
 
 
-async def _read(run: JobRun) -> _Found | Held:
-    bucket, objects = run.job.target.bucket, run.tools.target_of(run.job).objects
+async def read_control(objects: ObjectStore, bucket: str) -> FoundControl | Held:
+    """What stands under the control object's key in a bucket; why a job is held, where that is no control object.
+
+    Raises StoreError where it can't be read.
+    """
     head = await head_or_none(objects, bucket, CONTROL_KEY)
     if head is None:
-        return _Found(None, IfAbsent())
+        return FoundControl(None, IfAbsent())
     if head.version.size_bytes > CONTROL_BYTES_MAX:
-        return _drift(run, f"is {head.version.size_bytes} bytes long, and no control object of rekeyd's")
+        return _drift(bucket, f"is {head.version.size_bytes} bytes long, and no control object of rekeyd's")
     async with objects.read(bucket, head.version) as stream:
         content = b"".join([chunk async for chunk in stream.chunks()])
     try:
         document = ControlDocument.parse(content)
     except ValueError as error:
-        return _drift(run, str(error))
-    return _Found(document, IfMatches(head.version.etag))
+        return _drift(bucket, str(error))
+    return FoundControl(document, IfMatches(head.version.etag))
 
 
-async def _fault(run: JobRun, document: ControlDocument | None) -> Held | None:
-    """Why the job is held for what the control object says, or for its absence."""
-    job, ledger = run.job, run.tools.ledger
-    known = await ledger.known_control(run.claim)
-    fault = control_fault(document, known, job.tenant, job.source, job.target)
+async def judge_control(
+    ledger: Ledger, move: TenantMove, document: ControlDocument | None, known: KnownControl
+) -> Held | None:
+    """Why a job of this move is held for what its control object says, or for its absence."""
+    bucket = move.target.bucket
+    fault = control_fault(document, known, move.tenant, move.source, move.target)
     if fault == "missing":
-        return _drift(run, f"is gone, which said the epoch {known.written_epoch}: find out who deleted it")
+        return _drift(bucket, f"is gone, which said the epoch {known.written_epoch}: find out who deleted it")
     if document is None:
         return None
     if fault == "foreign":
         whose = f"{document.tenant}, from {document.source} to {document.target}"
-        return _drift(run, f"is another move's: {whose}")
+        return _drift(bucket, f"is another move's: {whose}")
     if fault == "unknown":
-        return _behind(run, f"says the epoch {document.epoch}, of which this ledger knows nothing")
+        return _behind(bucket, f"says the epoch {document.epoch}, of which this ledger knows nothing")
     if not await ledger.knows_heads(document.audit_heads):
-        return _behind(run, "names audit records that this ledger doesn't have")
+        return _behind(bucket, "names audit records that this ledger doesn't have")
     return None
+
+
+async def _read(run: JobRun) -> FoundControl | Held:
+    return await read_control(run.tools.target_of(run.job).objects, run.job.target.bucket)
+
+
+async def _run_fault(run: JobRun, document: ControlDocument | None) -> Held | None:
+    job, ledger = run.job, run.tools.ledger
+    known = await ledger.known_control(run.claim)
+    return await judge_control(
+        ledger, TenantMove(job.move_id, job.tenant, job.source, job.target), document, known
+    )
 
 
 async def _put(run: JobRun, document: ControlDocument, condition: WriteCondition) -> None:
@@ -141,10 +159,9 @@ async def _put(run: JobRun, document: ControlDocument, condition: WriteCondition
     )
 
 
-def _drift(run: JobRun, what: str) -> Held:
-    return Held("drift", f"{run.job.target.bucket}: {CONTROL_KEY} {what}", by_itself=False)
+def _drift(bucket: str, what: str) -> Held:
+    return Held("drift", f"{bucket}: {CONTROL_KEY} {what}", by_itself=False)
 
 
-def _behind(run: JobRun, what: str) -> Held:
-    words = f"{run.job.target.bucket}: {CONTROL_KEY} {what}: {_ADVICE}"
-    return Held("ledger_behind", words, by_itself=False)
+def _behind(bucket: str, what: str) -> Held:
+    return Held("ledger_behind", f"{bucket}: {CONTROL_KEY} {what}: {_ADVICE}", by_itself=False)

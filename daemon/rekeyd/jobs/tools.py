@@ -92,13 +92,14 @@ class Tools:
 
     def source_of(self, job: Job) -> Store:
         """The store of the job's source. Raises StoreRefusedError where the settings no longer have it."""
-        return self._store_of(job.source)
+        return self.store_of(job.source)
 
     def target_of(self, job: Job) -> Store:
         """The store of the job's target. Likewise."""
-        return self._store_of(job.target)
+        return self.store_of(job.target)
 
-    def _store_of(self, location: Location) -> Store:
+    def store_of(self, location: Location) -> Store:
+        """The store of a location. Likewise."""
         if location.store not in self.stores:
             raise StoreRefusedError("settings", f"{location}: there is no store {location.store}")
         return self.stores[location.store]

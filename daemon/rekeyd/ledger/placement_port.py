@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rekeyd.domain.control import AuditHeads, ControlDocument, KnownControl
 from rekeyd.domain.job import Job
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
-from rekeyd.ledger.values import JobClaim
+from rekeyd.ledger.values import JobClaim, TenantMove
 
 
 class PlacementLedger(Protocol):
@@ -78,6 +78,18 @@ class PlacementLedger(Protocol):
 
     async def trust_placement(self, claim: JobClaim) -> None:
         """It is again. Trusted already, it is no change and no audit record."""
+
+    async def tenant_moves(self, after: str, tenants_max: int) -> Sequence[TenantMove]:
+        """All moves of the next `tenants_max` tenants after that one, by tenant, whatever became of their jobs."""
+
+    async def known_control_of(self, move_id: int) -> KnownControl:
+        """What is known of the control object in this move's target now."""
+
+    async def distrust_tenant(self, tenant: str, reason: str, actor: str) -> None:
+        """`distrust_placement` for a tenant that no job is worked on for."""
+
+    async def trust_tenant(self, tenant: str, actor: str) -> None:
+        """`trust_placement`, likewise."""
 
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         """Record the state of the job's key; a state that it has already is no change and no audit record."""

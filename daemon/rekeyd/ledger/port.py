@@ -38,6 +38,7 @@ from rekeyd.ledger.values import (
     SegmentClaim,
     SegmentStage,
     StoreAction,
+    TenantMove,
 )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "SegmentClaim",
     "SegmentStage",
     "StoreAction",
+    "TenantMove",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import HeldReason, Job, JobState
 from rekeyd.domain.key import KeyState
-from rekeyd.domain.objects import CarryState, ObjectVersion
+from rekeyd.domain.objects import CarryState, Location, ObjectVersion
 
 SEGMENT_OBJECTS_MAX = 1000
 SEGMENT_BYTES_MAX = 64 * 1024**3
@@ -37,6 +37,16 @@ class JobClaim:
     fence: int
     lease_seconds: float
     """How long it lasts from the grant or the last renewal on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantMove:
+    """A tenant's way from a source to a target, whatever jobs lead there."""
+
+    move_id: int
+    tenant: str
+    source: Location
+    target: Location
 
 
 SegmentStage = Literal[

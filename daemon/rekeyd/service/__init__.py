@@ -12,7 +12,7 @@ from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.settings import Settings
 
-__all__ = ["CheckFinding", "admission", "check", "open_ledger", "serve"]
+__all__ = ["CheckFinding", "admission", "check", "check_unknown_tenant", "open_ledger", "serve"]
 
 
 async def serve(settings: Settings) -> int:
@@ -27,3 +27,10 @@ async def check(settings: Settings) -> Sequence[CheckFinding]:
     from rekeyd.service import checks  # noqa: PLC0415 - see above
 
     return await checks.check(settings)
+
+
+async def check_unknown_tenant(settings: Settings, tenant: str) -> None:
+    """See `rekeyd.service.unknown.check_unknown_tenant`."""
+    from rekeyd.service import unknown  # noqa: PLC0415 - see above
+
+    await unknown.check_unknown_tenant(settings, tenant)

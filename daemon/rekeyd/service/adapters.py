@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from aiobotocore.session import AioSession, get_session
 
 from rekeyd.custody.aws_kms import AwsKms, KmsAccess
-from rekeyd.domain.errors import RekeydError
+from rekeyd.domain.errors import MissingCredentialsError
 from rekeyd.intake.port import CountMessage, Desk
 from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.jobs.tools import Store, Timings, Tools
@@ -32,10 +32,6 @@ from rekeyd.transfer.plan import PlanLimits
 from rekeyd.transfer.route import Means
 
 T = TypeVar("T")
-
-
-class MissingCredentialsError(RekeydError):
-    """The provider's own chain of credentials gives none."""
 
 
 def sqs_intake(settings: Settings, desk: Desk, count: CountMessage) -> SqsIntake | None:

@@ -13,6 +13,7 @@ from rekeyd.domain.errors import (
     CustodyError,
     KeyForbiddenError,
     LedgerError,
+    MissingCredentialsError,
     StoreError,
 )
 from rekeyd.domain.key import KmsKey
@@ -20,7 +21,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import LocationPattern
 from rekeyd.intake.port import Intake, IntakeError
 from rekeyd.jobs.tools import Store
-from rekeyd.service.adapters import MissingCredentialsError, open_custody, open_stores, sqs_intake
+from rekeyd.service.adapters import open_custody, open_stores, sqs_intake
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import look_at_ledger
 from rekeyd.settings import Settings

@@ -14,11 +14,12 @@ from typing import Never
 import structlog
 
 from rekeyd import __version__
-from rekeyd.domain.errors import LedgerError, RekeydError
+from rekeyd.domain.errors import LedgerError, MissingCredentialsError, RekeydError
 from rekeyd.intake.port import Intake
+from rekeyd.jobs.comparison import Comparison
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
-from rekeyd.service.adapters import MissingCredentialsError, open_tools, sqs_intake
+from rekeyd.service.adapters import open_tools, sqs_intake
 from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics, ReadinessCheck, TelemetryEndpoint, set_up_logging
@@ -49,15 +50,18 @@ async def serve(settings: Settings) -> int:
                 open_ledger(settings, metrics.observe_commit, metrics.count_audit_records, make=True)
             )
             tools = await opened.enter_async_context(open_tools(settings, ledger, metrics))
+            holder = f"{socket.gethostname()}:{os.getpid()}"
             worker = Worker(
                 tools,
-                holder=f"{socket.gethostname()}:{os.getpid()}",
+                holder=holder,
                 jobs_max=settings.limits.jobs_max,
                 segments_max=settings.limits.segments_in_flight_max,
             )
             desk = admission(settings, ledger, settings.intake.sqs.kinds)
             sqs = sqs_intake(settings, desk, metrics.count_message)
-            daemon = _Daemon(settings, ledger, metrics, worker, [] if sqs is None else [sqs])
+            comparison = Comparison(tools, holder)
+            intakes: list[Intake] = [] if sqs is None else [sqs]
+            daemon = _Daemon(settings, ledger, metrics, worker, comparison, intakes)
             return await daemon.run()
     except (LedgerError, MissingCredentialsError) as error:
         log.error("not_started", error=str(error))  # noqa: TRY400 - the text says it all
@@ -80,12 +84,14 @@ class _Daemon:
         ledger: Ledger,
         metrics: Metrics,
         worker: Worker,
+        comparison: Comparison,
         intakes: list[Intake],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._metrics = metrics
         self._worker = worker
+        self._comparison = comparison
         self._intakes = intakes
         self._first_signal = asyncio.Event()
         self._second_signal = asyncio.Event()
@@ -110,9 +116,11 @@ class _Daemon:
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._worker.run())
-            for intake in self._intakes:
-                group.create_task(intake.run())
+            comparing = group.create_task(self._comparison.run())
+            working = [group.create_task(self._worker.run())]
+            working += [group.create_task(intake.run()) for intake in self._intakes]
+            await asyncio.wait(working)
+            comparing.cancel()
 
     async def _drain(self, work: asyncio.Task[None]) -> int:
         """Take nothing more, and wait for what is in flight: until it has ended, its time is up, or a second signal."""
@@ -193,7 +201,10 @@ class _Daemon:
         async def working() -> str | None:
             return "draining" if self._first_signal.is_set() else None
 
-        return {"ledger": ledger, "intakes": intakes, "working": working}
+        async def comparison() -> str | None:
+            return None if self._comparison.complete else "the ledger isn't compared with all targets yet"
+
+        return {"ledger": ledger, "intakes": intakes, "working": working, "comparison": comparison}
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from rekeyd.ledger.port import (
     PassState,
     SegmentClaim,
     StoreAction,
+    TenantMove,
 )
 from rekeyd.ledger.sql import (
     actions,
@@ -226,10 +227,22 @@ class SqlLedger:
         return await self._read(control.knows_heads, heads)
 
     async def distrust_placement(self, claim: JobClaim, reason: str) -> None:
-        await self._write(placements.distrust_placement, claim, reason)
+        await self._write(placements.set_distrusted_by, claim, reason)
 
     async def trust_placement(self, claim: JobClaim) -> None:
-        await self._write(placements.trust_placement, claim)
+        await self._write(placements.set_distrusted_by, claim, None)
+
+    async def tenant_moves(self, after: str, tenants_max: int) -> Sequence[TenantMove]:
+        return await self._read(control.tenant_moves, after, tenants_max)
+
+    async def known_control_of(self, move_id: int) -> KnownControl:
+        return await self._read(control.known_control_of, move_id)
+
+    async def distrust_tenant(self, tenant: str, reason: str, actor: str) -> None:
+        await self._write(placements.set_distrusted, tenant, reason, actor)
+
+    async def trust_tenant(self, tenant: str, actor: str) -> None:
+        await self._write(placements.set_distrusted, tenant, None, actor)
 
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         await self._write(placements.set_key_state, claim, state)

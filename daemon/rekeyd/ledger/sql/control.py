@@ -13,8 +13,9 @@ from sqlalchemy.engine import Connection
 from rekeyd.domain.control import AuditHeads, ControlDocument, KnownControl
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.job import Job
+from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord, return_epoch
-from rekeyd.ledger.port import JobClaim
+from rekeyd.ledger.port import JobClaim, TenantMove
 from rekeyd.ledger.schema import audit, moves
 from rekeyd.ledger.sql.claims import check_job_claim
 from rekeyd.ledger.sql.transaction import Transaction, heads
@@ -56,7 +57,7 @@ def outstanding(
 
     One for another move makes it void: its epoch is the highest then.
     """
-    proposed = _known(db, job.move_id).proposed
+    proposed = known_control_of(db, job.move_id).proposed
     if proposed is None or not epoch_in_effect < proposed.epoch == record.proposed_epoch:
         return None
     return proposed
@@ -64,7 +65,7 @@ def outstanding(
 
 def confirm(tx: Transaction, job: Job, epoch: int) -> None:
     """The epoch takes effect: the control object says it. Raises ConflictError unless it was proposed for the move."""
-    proposed = _known(tx.db, job.move_id).proposed
+    proposed = known_control_of(tx.db, job.move_id).proposed
     if proposed is None or proposed.epoch != epoch:
         raise ConflictError(f"{job.tenant}: the epoch {epoch} was not proposed for this move")
     tx.db.execute(sa.update(moves).where(moves.c.id == job.move_id).values(control_epoch=epoch))
@@ -73,7 +74,21 @@ def confirm(tx: Transaction, job: Job, epoch: int) -> None:
 def known_control(db: Connection, claim: JobClaim) -> KnownControl:
     """What is known of the control object in the target of the claim's move."""
     check_job_claim(db, claim)
-    return _known(db, claim.job.move_id)
+    return known_control_of(db, claim.job.move_id)
+
+
+def tenant_moves(db: Connection, after: str, tenants_max: int) -> list[TenantMove]:
+    """The moves of the next tenants, by tenant."""
+    tenants = (
+        sa.select(moves.c.tenant).where(moves.c.tenant > after).distinct().order_by(moves.c.tenant)
+    ).limit(tenants_max)
+    found = db.execute(
+        sa.select(moves).where(moves.c.tenant.in_(tenants)).order_by(moves.c.tenant, moves.c.id)
+    )
+    return [
+        TenantMove(row.id, row.tenant, Location.parse(row.source), Location.parse(row.target))
+        for row in found
+    ]
 
 
 def knows_heads(db: Connection, heads_there: AuditHeads) -> bool:
@@ -87,9 +102,9 @@ def knows_heads(db: Connection, heads_there: AuditHeads) -> bool:
     )
 
 
-def _known(db: Connection, move_id: int) -> KnownControl:
-    row = db.execute(
-        sa.select(moves.c.proposed_control, moves.c.control_epoch).where(moves.c.id == move_id)
-    ).one()
+def known_control_of(db: Connection, move_id: int) -> KnownControl:
+    """What is known of the control object in this move's target."""
+    query = sa.select(moves.c.proposed_control, moves.c.control_epoch).where(moves.c.id == move_id)
+    row = db.execute(query).one()
     text = row.proposed_control
     return KnownControl(None if text is None else ControlDocument.parse(text), row.control_epoch)

@@ -121,28 +121,25 @@ def end_pause_in_force(tx: Transaction, tenant: str, *, actor: str, job: str) ->
         _write(tx, record, end_pause(record, tx.now()), actor=actor, job=job)
 
 
-def distrust_placement(tx: Transaction, claim: JobClaim, reason: str) -> None:
-    """Have the tenant's placement not be served."""
-    _set_distrusted(tx, claim, reason)
-
-
-def trust_placement(tx: Transaction, claim: JobClaim) -> None:
-    """Have it be served again."""
-    _set_distrusted(tx, claim, None)
-
-
-def _set_distrusted(tx: Transaction, claim: JobClaim, reason: str | None) -> None:
+def set_distrusted_by(tx: Transaction, claim: JobClaim, reason: str | None) -> None:
+    """`set_distrusted` for the tenant of a job that is worked on."""
     change_job(tx.db, claim)
-    tenant = claim.job.tenant
+    set_distrusted(tx, claim.job.tenant, reason, claim.holder, claim.job.id)
+
+
+def set_distrusted(
+    tx: Transaction, tenant: str, reason: str | None, actor: str, job: str | None = None
+) -> None:
+    """Have the tenant's placement not be served, for this reason; or, with none, be served again."""
     record = _read(tx.db, tenant)
     if record is None or record.distrusted == reason:
         return
     tx.db.execute(sa.update(placements).where(placements.c.tenant == tenant).values(distrusted=reason))
     tx.record(
         "placement.trusted" if reason is None else "placement.distrusted",
-        actor=claim.holder,
+        actor=actor,
         tenant=tenant,
-        job=claim.job.id,
+        job=job,
         epoch=record.epoch,
         reason=reason,
     )
