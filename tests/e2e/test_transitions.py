@@ -87,14 +87,16 @@ async def test_successive_kills_at_every_phase_and_transition(scene: Scene) -> N
 async def test_two_daemons_on_one_ledger_and_one_is_killed(scene: Scene) -> None:
     """Each has a segment of one tenant's; who holds the job dies amid it, and the other one ends the story."""
     async with Weather.started(scene.sandbox.s3_endpoint) as weather:
-        await scene.open(endpoint=weather.endpoint_url, limits=HASTY | {"segments_in_flight_max": 1})
+        await scene.open(endpoint=weather.endpoint_url, limits=HASTY | {"segments_in_flight_max": 1, "object_attempts_max": 100})
         # One more segment than there are objects in the largest one.
         acme = await scene.tenant("acme", small_items(SEGMENT_OBJECTS_MAX + 10))
         keys = sorted(acme.loaded)
         last_ones = (keys[SEGMENT_OBJECTS_MAX - 1], keys[-1])
 
         def stalls_the_last_ones(asked: Asked) -> Fault | None:
-            return "stalled" if asked.operation == "CopyObject" and asked.target.endswith(last_ones) else None
+            # Put as well: what a store fails to copy is streamed the next time.
+            writes = asked.operation in ("CopyObject", "PutObject")
+            return "stalled" if writes and asked.target.endswith(last_ones) else None
 
         weather.forecast = stalls_the_last_ones
         async with scene.ledger() as ledger, scene.serving() as dying:

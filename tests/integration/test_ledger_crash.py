@@ -30,7 +30,6 @@ from rekeyd.domain.job import read_job_message
 from rekeyd.domain.objects import Location, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome
 from rekeyd.ledger.sql import SqlLedger
-from tests.patience import HANG_SECONDS
 
 url, life = sys.argv[1], int(sys.argv[2])
 chance = random.Random(life)
@@ -169,7 +168,6 @@ async def check_acknowledged(url: str, said: list[str], path: Path) -> None:
     assert on_record == len(admitted)
 
 
-@pytest.mark.timeout(240)
 def test_a_killed_process_leaves_only_whole_transactions(tmp_path: Path) -> None:
     path, program, chance = tmp_path / "ledger.db", tmp_path / "writer.py", random.Random(20)
     program.write_text(WRITER, encoding="utf-8")
