@@ -87,7 +87,10 @@ async def test_successive_kills_at_every_phase_and_transition(scene: Scene) -> N
 async def test_two_daemons_on_one_ledger_and_one_is_killed(scene: Scene) -> None:
     """Each has a segment of one tenant's; who holds the job dies amid it, and the other one ends the story."""
     async with Weather.started(scene.sandbox.s3_endpoint) as weather:
-        await scene.open(endpoint=weather.endpoint_url, limits=HASTY | {"segments_in_flight_max": 1, "object_attempts_max": 100})
+        await scene.open(
+            endpoint=weather.endpoint_url,
+            limits=HASTY | {"segments_in_flight_max": 1, "object_attempts_max": 100},
+        )
         # One more segment than there are objects in the largest one.
         acme = await scene.tenant("acme", small_items(SEGMENT_OBJECTS_MAX + 10))
         keys = sorted(acme.loaded)
