@@ -12,8 +12,6 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from rekeyd.domain.audit import first_broken
 from rekeyd.ledger.sql import SqlLedger
 from tests.patience import HANG_SECONDS
