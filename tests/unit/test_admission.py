@@ -6,10 +6,10 @@ from typing import cast
 import pytest
 
 from rekeyd.domain.errors import ConflictError, LedgerError, RefusedError
-from rekeyd.domain.job import Job, ReceivedJob
+from rekeyd.domain.job import KNOWN_KINDS, Job, ReceivedJob
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import LocationPattern
-from rekeyd.intake.admission import KNOWN_KINDS, AdmissionDesk
+from rekeyd.intake.admission import AdmissionDesk
 from rekeyd.ledger.port import Admission, Ledger
 
 ARN = "arn:aws:kms:us-east-1:111122223333"
@@ -113,7 +113,7 @@ async def test_an_intake_asks_only_for_what_it_may() -> None:
 
     with pytest.raises(RefusedError, match="kind: migrate may not be asked for here"):
         await desk(ledger, kinds=frozenset()).offer(message(), "somebody")
-    assert frozenset({"migrate"}) == KNOWN_KINDS
+    assert frozenset({"migrate", "revoke", "reinstate"}) == KNOWN_KINDS
 
 
 @pytest.mark.parametrize(

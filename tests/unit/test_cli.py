@@ -33,6 +33,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.ledger.port import Admission
 from rekeyd.settings import Settings
+from tests.doubles.keys import A_KEY
 
 SETTINGS = """
 [ledger]
@@ -58,6 +59,7 @@ JOB = Job(
     target=Location("s3", "byok-acme", ""),
     grace_seconds=60,
     move_id=1,
+    key=A_KEY,
     state="running",
     phase="copy",
     held_reason=None,

@@ -15,6 +15,7 @@ from rich.console import Console
 from rekeyd.cli import tables
 from rekeyd.domain.job import Counts, Job, read_job_message
 from rekeyd.domain.objects import Location
+from tests.doubles.keys import A_KEY
 
 KEY = {
     "kind": "kms",
@@ -35,6 +36,7 @@ QUEUED = Job(
     target=Location("s3", "byok-acme", ""),
     grace_seconds=0,
     move_id=1,
+    key=A_KEY,
     state="queued",
     phase="queued",
     held_reason=None,

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from rekeyd.cli.progress import WINDOW_SECONDS, Meter, average
-from rekeyd.domain.job import Counts, Job, JobMessage
+from rekeyd.domain.job import Counts, Job, job_message
 from rekeyd.domain.objects import Location
+from tests.doubles.keys import A_KEY
 
-MESSAGE = JobMessage.model_validate(
+MESSAGE = job_message(
     {
         "schema": "rekeyd.job/1",
         "id": "j",
@@ -30,6 +31,7 @@ JOB = Job(
     target=Location("s3", "byok", ""),
     grace_seconds=0,
     move_id=1,
+    key=A_KEY,
     state="running",
     phase="copy",
     held_reason=None,

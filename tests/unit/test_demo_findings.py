@@ -15,8 +15,9 @@ from rekeyd.demo.dataset import LeftOut
 from rekeyd.demo.load import Loaded
 from rekeyd.demo.outcome import Outcome
 from rekeyd.demo.proof import Finding
-from rekeyd.domain.job import Counts, Job, JobMessage
+from rekeyd.domain.job import Counts, Job, job_message
 from rekeyd.domain.objects import Location
+from tests.doubles.keys import A_KEY
 
 SENT = Loaded(10, "", {}, {}, {})
 GOOD = Finding("bytes", "every byte is there", 7)
@@ -36,7 +37,7 @@ OUTCOME = Outcome(
     log_tail=('{"event": "the last [words]"}',),
 )
 JOB = Job(
-    message=JobMessage.model_validate(
+    message=job_message(
         {
             "schema": "rekeyd.job/1",
             "id": "j",
@@ -54,6 +55,7 @@ JOB = Job(
     target=OUTCOME.target,
     grace_seconds=0,
     move_id=1,
+    key=A_KEY,
     state="completed",
     phase="done",
     held_reason=None,

@@ -17,6 +17,7 @@ from rekeyd.domain.job import (
     PRIORITY_RANKS,
     RESUMABLE_STATES,
     UNFINISHED_STATES,
+    MigrateMessage,
     ReceivedJob,
     read_job_message,
     utc_timestamp,
@@ -64,7 +65,9 @@ def refused_field(raw: bytes) -> str:
 def test_the_least_that_a_message_says() -> None:
     message = read_job_message(written(LEAST)).message
 
-    assert (message.id, message.tenant, message.target) == ("acme-migrate-1", "acme", None)
+    assert (message.id, message.tenant, message.kind) == ("acme-migrate-1", "acme", "migrate")
+    assert isinstance(message, MigrateMessage)
+    assert message.target is None
     options = message.options
     assert (options.cutover, options.grace_seconds, options.versions) == ("catch_up", None, "all")
     assert (options.verify, options.priority) == ("checksums", "normal")
@@ -73,6 +76,7 @@ def test_the_least_that_a_message_says() -> None:
 def test_the_most_that_a_message_says() -> None:
     message = read_job_message(written(MOST)).message
 
+    assert isinstance(message, MigrateMessage)
     assert message.options.grace_seconds == 0
     assert message.not_before == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert message.deadline == datetime(2026, 1, 31, 12, 30, 0, 500_000, tzinfo=UTC)

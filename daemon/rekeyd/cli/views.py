@@ -29,7 +29,7 @@ def job_view(job: Job) -> JsonObject:
         "error": job.error,
         "source": str(job.source),
         "target": str(job.target),
-        "key": job.message.key.model_dump(mode="json"),
+        "key": job.key.model_dump(mode="json"),
         "grace_seconds": job.grace_seconds,
         "attempts": job.attempts,
         **asdict(job.counts),

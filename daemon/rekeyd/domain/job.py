@@ -8,9 +8,10 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     AwareDatetime,
@@ -48,6 +49,16 @@ UNFINISHED_STATES: tuple[JobState, ...] = ("queued", "running", "held")
 RESUMABLE_STATES: tuple[JobState, ...] = ("held", "failed")
 CANCELLABLE_STATES: tuple[JobState, ...] = ("queued", "running", "held", "failed")
 
+JobKind = Literal[
+    "migrate",  # move a tenant's data into a dedicated bucket under its own key
+    "rotate",  # bring them under another key, or another version of it
+    "revoke",  # make them unreadable at once
+    "reinstate",  # lift a revocation
+    "verify",  # read them again, and compare with the evidence
+]
+OVERTAKING_KINDS: tuple[JobKind, ...] = ("revoke", "reinstate")
+"""They wait for no other job of their tenant's, and are about its keys alone."""
+
 JobPhase = Literal[
     "queued",  # not begun
     "preflight",  # key, source and target are looked at; nothing is written
@@ -57,6 +68,8 @@ JobPhase = Literal[
     "switch",  # `dedicated` is published
     "grace",  # the source is kept for a while
     "retire",  # the verified source versions are deleted
+    "withdraw",  # keys are disabled, or their material deleted, until nothing can be read
+    "restore",  # keys are enabled again, until everything can be read
     "done",  # nothing is left to do
 ]
 
@@ -72,11 +85,17 @@ HeldReason = Literal[
     "drift",  # the dedicated bucket isn't as it was provisioned
     "conflict",  # the target holds content that we did not write
     "ledger_behind",  # the ledger is older than the control object in the target: restored from a backup, say
+    "revoked",  # the tenant has withdrawn its keys
+    "needs_approval",  # a second person has to agree to what can't be undone
+    "readable_elsewhere",  # revoked, and some of the data can be read elsewhere still: a person accepts that
+    "still_readable",  # revoked, and the data can still be read, or nobody knows
     "attempts_exhausted",  # an error that nobody foresaw came back however often we tried
 ]
 
 Priority = Literal["low", "normal", "high"]
 PRIORITY_RANKS: dict[Priority, int] = {"low": 0, "normal": 1, "high": 2}
+OVERTAKING_RANKS: dict[JobKind, int] = {"reinstate": 8, "revoke": 9}
+"""Above all others, whatever the message says."""
 
 
 class MigrateOptions(BaseModel):
@@ -92,6 +111,24 @@ class MigrateOptions(BaseModel):
     priority: Priority = "normal"
 
 
+class RevokeOptions(BaseModel):
+    """How far a revocation goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mode: Literal["disable", "destroy"] = "disable"
+    """`destroy`: the key material is deleted, too, once another person has approved it."""
+    priority: Priority = "normal"
+
+
+class PlainOptions(BaseModel):
+    """What may be asked of any job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    priority: Priority = "normal"
+
+
 def _rfc3339(text: object) -> object:
     # Pydantic alone would also take a number, seconds or milliseconds by its size.
     if not isinstance(text, str) or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:", text):
@@ -102,24 +139,58 @@ def _rfc3339(text: object) -> object:
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc3339)]
 
 
-class JobMessage(BaseModel):
-    """What an upstream service asks for. The message says only what it needs: see docs for the rules."""
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\z")]
+TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
+
+
+class _Message(BaseModel):
+    """What every message says. It says only what it needs: see docs for the rules."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     schema_name: Literal["rekeyd.job/1"] = Field(alias="schema")
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\z")]
-    kind: Literal["migrate"]
-    tenant: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
-    source: str
-    target: str | None = None
-    key: KmsKey
-    options: MigrateOptions = MigrateOptions()
+    id: JobId
+    tenant: TenantName
     not_before: Moment | None = None
     deadline: Moment | None = None
     traceparent: Annotated[str, StringConstraints(max_length=256)] | None = None
     tracestate: Annotated[str, StringConstraints(max_length=1024)] | None = None
     requested_by: Annotated[str, StringConstraints(max_length=256)] | None = None
+
+
+class MigrateMessage(_Message):
+    """Move a tenant."""
+
+    kind: Literal["migrate"]
+    source: str
+    target: str | None = None
+    key: KmsKey
+    options: MigrateOptions = MigrateOptions()
+
+
+class RevokeMessage(_Message):
+    """Withdraw a tenant's keys."""
+
+    kind: Literal["revoke"]
+    options: RevokeOptions = RevokeOptions()
+
+
+class ReinstateMessage(_Message):
+    """Lift a revocation, and no other one: queues may deliver in another order than was asked in."""
+
+    kind: Literal["reinstate"]
+    undoes: JobId
+    options: PlainOptions = PlainOptions()
+
+
+JobMessage: TypeAlias = MigrateMessage | RevokeMessage | ReinstateMessage
+_MESSAGES: dict[str, type[MigrateMessage | RevokeMessage | ReinstateMessage]] = {
+    "migrate": MigrateMessage,
+    "revoke": RevokeMessage,
+    "reinstate": ReinstateMessage,
+}
+KNOWN_KINDS: frozenset[str] = frozenset(_MESSAGES)
+"""Every kind of job that this release can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +229,16 @@ def read_job_message(raw: bytes) -> ReceivedJob:
         raise RefusedError("message", "is nested too deeply") from error
     except ValueError as error:
         raise RefusedError("message", f"is not JSON: {error}") from error
-    return ReceivedJob(_validated(body), canonical)
+    return ReceivedJob(job_message(body), canonical)
 
 
-def _validated(body: object) -> JobMessage:
+def job_message(body: object) -> JobMessage:
+    """The message that a JSON value is. Raises RefusedError naming the field."""
+    kind = body.get("kind", "migrate") if isinstance(body, dict) else "migrate"
+    if not isinstance(kind, str) or kind not in _MESSAGES:
+        raise RefusedError("kind", f"is none of {', '.join(sorted(_MESSAGES))}")
     try:
-        return JobMessage.model_validate(body)
+        return _MESSAGES[kind].model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "message"
@@ -203,6 +278,8 @@ class Job:
     target: Location
     grace_seconds: int
     move_id: int
+    key: KmsKey
+    """The customer key that it is about."""
     state: JobState
     phase: JobPhase
     held_reason: HeldReason | None
@@ -213,6 +290,28 @@ class Job:
     created_at: float
     started_at: float | None
     finished_at: float | None
+    admitted_by: str = ""
+    approved_by: str | None = None
+    """Who agreed to what can't be undone; None where nobody did."""
+    accepted_by: str | None = None
+    """Who accepts that some of the data can be read elsewhere; None where nobody does."""
+    result: Mapping[str, object] | None = None
+    """What it found or did, for whoever asked for it; None before there is anything to say."""
+
+    @property
+    def kind(self) -> JobKind:
+        """What it does."""
+        return self.message.kind
+
+    @property
+    def versions(self) -> Literal["all", "current"]:
+        """Which versions of each object it carries."""
+        return self.message.options.versions if isinstance(self.message, MigrateMessage) else "all"
+
+    @property
+    def verify(self) -> Literal["checksums", "read_back"]:
+        """How copies are verified."""
+        return self.message.options.verify if isinstance(self.message, MigrateMessage) else "checksums"
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ PlacementPhase = Literal[
     "shared",  # data are in the source, and written there
     "paused",  # data are in the source, nobody writes; ends by itself at the deadline
     "dedicated",  # data are in the target, and written there; final
+    "revoked",  # the tenant's keys are withdrawn: nobody reads, nobody writes, until a reinstatement
 ]
 
 
@@ -41,6 +42,10 @@ class PlacementRecord:
     """The highest epoch that was ever proposed. Above the one in effect: a pause's that hasn't begun yet."""
     key_ref: str | None = None
     """The customer key that the placement leads to; of a dedicated tenant the one under which its data lie."""
+    revoked_from: PlacementPhase | None = None
+    """Of a revoked one the phase in which it goes on once it is reinstated: `shared` or `dedicated`."""
+    revoked_by: str | None = None
+    """Of a revoked one the job that revoked it; only that one's reinstatement lifts it."""
     distrusted: str | None = None
     """Why this ledger can't say where the data are: it is older than what the target says. None: it can."""
 
@@ -112,6 +117,8 @@ def _locations(record: PlacementRecord) -> tuple[tuple[Location, ...], tuple[Loc
             assert record.target is not None, "dedicated without a target"
             opened = record.writes_from is not None
             return (record.target,), (record.target,) if opened else ()
+        case "revoked":
+            return (), ()
         case never:
             assert_never(never)
 
@@ -171,6 +178,41 @@ def open_writes(record: PlacementRecord, now: float, ttl_seconds: float) -> Plac
     if record.phase != "dedicated":
         raise ConflictError(f"{record.tenant} is {record.phase}: only dedicated opens the target")
     return record if record.writes_from is not None else replace(record, writes_from=now + ttl_seconds)
+
+
+def revoke(record: PlacementRecord, now: float, job_id: str, *, takes_over: bool = False) -> PlacementRecord:
+    """Tell everybody that nothing may be read or written, from the next record on. A pause ends by it.
+
+    Revoked already, it stays revoked by whichever job did it, unless this one takes over: then only this one's
+    reinstatement lifts it. Its epoch is above any that was ever proposed.
+    """
+    if record.phase == "revoked":
+        return replace(record, revoked_by=job_id) if takes_over else record
+    held = end_pause(record, now)
+    epoch = max(held.epoch, held.proposed_epoch) + 1
+    return replace(
+        held,
+        phase="revoked",
+        epoch=epoch,
+        proposed_epoch=epoch,
+        revoked_from=held.phase,
+        revoked_by=job_id,
+    )
+
+
+def reinstate(record: PlacementRecord, job_id: str) -> PlacementRecord:
+    """Go on where the tenant was when that job revoked it. Raises ConflictError where another job did, or none."""
+    if record.phase != "revoked" or record.revoked_by != job_id or record.revoked_from is None:
+        raise ConflictError(f"{record.tenant} isn't revoked by {job_id}")
+    epoch = record.epoch + 1
+    return replace(
+        record,
+        phase=record.revoked_from,
+        epoch=epoch,
+        proposed_epoch=epoch,
+        revoked_from=None,
+        revoked_by=None,
+    )
 
 
 def _returned(record: PlacementRecord) -> PlacementRecord:

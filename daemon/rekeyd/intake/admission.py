@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import get_args
 
 from rekeyd.domain.errors import RefusedError
-from rekeyd.domain.job import JobMessage, ReceivedJob, read_job_message
+from rekeyd.domain.job import KNOWN_KINDS, MigrateMessage, read_job_message
 from rekeyd.domain.tenant import LocationPattern, admitted_locations
 from rekeyd.ledger.port import Admission, Ledger
-
-KNOWN_KINDS: frozenset[str] = frozenset(get_args(JobMessage.model_fields["kind"].annotation))
-"""Every kind of job that this release can do."""
 
 
 class AdmissionDesk:
@@ -46,6 +42,8 @@ class AdmissionDesk:
         message = received.message
         if message.kind not in self._kinds:
             raise RefusedError("kind", f"{message.kind} may not be asked for here")
+        if not isinstance(message, MigrateMessage):
+            return await self._ledger.admit_overtaking(received, principal)
         source, target = admitted_locations(
             message.tenant,
             message.source,
@@ -53,12 +51,10 @@ class AdmissionDesk:
             self._source_pattern,
             self._target_pattern,
         )
-        return await self._ledger.admit(received, source, target, self._grace_of(received), principal)
+        asked = message.options.grace_seconds
+        grace_seconds = self._grace_seconds if asked is None else asked
+        return await self._ledger.admit(received, source, target, grace_seconds, principal)
 
     async def check(self) -> None:
         """Raises LedgerError while the ledger can take nothing."""
         await self._ledger.check()
-
-    def _grace_of(self, received: ReceivedJob) -> int:
-        asked = received.message.options.grace_seconds
-        return self._grace_seconds if asked is None else asked

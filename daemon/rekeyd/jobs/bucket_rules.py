@@ -69,7 +69,7 @@ def _ours(store: Store, job: Job) -> tuple[Statement, ...]:
     return our_statements(
         Writing(
             job.target.bucket,
-            (job.message.key.arn,),
+            (job.key.arn,),
             denies_plain_http=store.is_aws,
             denies_unnamed_keys=store.is_aws,
         )

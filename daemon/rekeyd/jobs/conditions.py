@@ -100,7 +100,7 @@ async def prove_conditions(run: JobRun, ready: Ready) -> Failed | Held | None:
         run.claim, "conditions.proof_intended", {**where, "objects": list(keys.both)}
     )
     ground = Ground(
-        target.objects, job.target.bucket, UnderKey(job.message.key.arn), run.kept, keeps_versions=versioned
+        target.objects, job.target.bucket, UnderKey(job.key.arn), run.kept, keeps_versions=versioned
     )
     unheeded = await first_unheeded(ground, keys, copies=one_store)
     if unheeded is not None:

@@ -153,7 +153,7 @@ async def _put(run: JobRun, document: ControlDocument, condition: WriteCondition
         BytesContent(data),
         Attributes({"content-type": "application/json"}),
         condition=condition,
-        under=UnderKey(run.job.message.key.arn),
+        under=UnderKey(run.job.key.arn),
         crc64nvme=crc64nvme(data),
         claim=run.kept,
     )

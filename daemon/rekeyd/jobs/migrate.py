@@ -66,7 +66,7 @@ async def migrate(run: JobRun) -> Ending:
 
 def _leads_elsewhere(job: Job, record: PlacementRecord) -> bool:
     """Whether the tenant was moved by another job's terms: what is verified is so under that one's key."""
-    wanted = (job.source, job.target, job.message.key.arn)
+    wanted = (job.source, job.target, job.key.arn)
     return (record.source, record.target, record.key_ref) != wanted
 
 

@@ -95,7 +95,7 @@ async def _page(run: JobRun, after: str | None) -> tuple[Sequence[ObjectVersion]
         page = await objects.list_page(source.bucket, source.prefix, after=after)
         return page.objects, page.resume_after
     histories = await objects.list_versions_page(source.bucket, source.prefix, after=after)
-    if run.job.message.options.versions == "current":
+    if run.job.versions == "current":
         # What is beneath stays in the source, and is reported at the end.
         current = [replace(each, older=()) for each in histories.histories if not each.marker]
         return current, histories.resume_after

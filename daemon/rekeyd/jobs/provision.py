@@ -73,7 +73,7 @@ async def _record_intent(run: JobRun, ready: Ready) -> None:
         "bucket": run.job.target.bucket,
         "region": ready.region,
         "exists": ready.bucket is not None,
-        "key": run.job.message.key.arn,
+        "key": run.job.key.arn,
         "objects": [CANARY_KEY, PROBE_KEY],
     }
     await run.tools.ledger.record_action(run.claim, "bucket.provision_intended", details)
@@ -108,7 +108,7 @@ async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> 
         tags = {} if bucket is None else dict(bucket.tags)
         await store.buckets.set_tags(name, tags | {TENANT_TAG: job.tenant}, claim=claim)
     if bucket is None or not _has_default_key(job, bucket):
-        await store.buckets.set_default_key(name, job.message.key.arn, claim=claim)
+        await store.buckets.set_default_key(name, job.key.arn, claim=claim)
     # Before public access is blocked: a policy of somebody else's that grants it could not be written again then.
     rules = await set_rules(store, job, claim)
     if bucket is None or bucket.public_access_blocked is not True:
@@ -118,9 +118,7 @@ async def _configure(store: Store, job: Job, ready: Ready, claim: LiveClaim) -> 
 
 def _has_default_key(job: Job, bucket: BucketDescription) -> bool:
     encryption = bucket.default_encryption
-    return (
-        encryption.algorithm == "aws:kms" and encryption.key == job.message.key.arn and not bucket.bucket_key
-    )
+    return encryption.algorithm == "aws:kms" and encryption.key == job.key.arn and not bucket.bucket_key
 
 
 def _drift(store: Store, job: Job, ready: Ready, bucket: BucketDescription) -> str:
@@ -144,7 +142,7 @@ async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) ->
     Where it stands already under the job's key it is only read. Other content is overwritten: where copies rely on it
     this isn't reached, and where others' copies did, they are gone.
     """
-    key_arn = job.message.key.arn
+    key_arn = job.key.arn
     head = await head_or_none(store.objects, job.target.bucket, CANARY_KEY)
     if (
         head is not None
@@ -191,7 +189,7 @@ async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> b
     refused = False
     try:
         # Once is enough: repeating is for damage on the way, and this damage is on purpose.
-        ground = Ground(store.objects_once, job.target.bucket, UnderKey(job.message.key.arn), claim)
+        ground = Ground(store.objects_once, job.target.bucket, UnderKey(job.key.arn), claim)
         await write_own(ground, PROBE_KEY, data, crc=crc64nvme(data) ^ 1)
     except (InterruptedTransferError, StoreRefusedError) as error:
         refused = error.code in _WRONG_CHECKSUM_CODES

@@ -144,7 +144,7 @@ class SegmentWork:
         await self._record_retired([outcome for outcome in settled if outcome is not None])
         wanted = [row.source for row, outcome in zip(rows, settled, strict=True) if outcome is None]
         intended = await ledger.record_intents(self._claim, wanted)
-        if self._claim.job.message.options.versions == "current":
+        if self._claim.job.versions == "current":
             for version in intended:
                 if version.version_id is not None:
                     await hide_current(self._route, version, self._kept)

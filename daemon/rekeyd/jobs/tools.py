@@ -111,7 +111,7 @@ class Tools:
             source_location=job.source,
             target=self.target_of(job).objects,
             target_location=job.target,
-            key_arn=job.message.key.arn,
+            key_arn=job.key.arn,
             target_checks_checksums=target_checks_checksums,
-            read_back=job.message.options.verify == "read_back",
+            read_back=job.verify == "read_back",
         )

@@ -23,7 +23,7 @@ async def check_key(tools: Tools, job: Job, bucket_region: str | None) -> Held |
 
     Without a region, as long as it isn't known, regions aren't compared.
     """
-    key = job.message.key
+    key = job.key
     try:
         description = await tools.custody.describe(key)
     except KeyForbiddenError as error:

@@ -25,6 +25,7 @@ from rekeyd.domain.audit import AuditRecord
 from rekeyd.domain.job import Counts, HeldReason, Job, JobPhase, JobState, ReceivedJob
 from rekeyd.domain.objects import Location, ObjectVersion
 from rekeyd.ledger.placement_port import PlacementLedger
+from rekeyd.ledger.revocation_port import RevocationLedger
 from rekeyd.ledger.values import (
     SEGMENT_BYTES_MAX,
     SEGMENT_OBJECTS_MAX,
@@ -38,6 +39,7 @@ from rekeyd.ledger.values import (
     SegmentClaim,
     SegmentStage,
     StoreAction,
+    TenantKey,
     TenantMove,
 )
 
@@ -56,9 +58,11 @@ __all__ = [
     "ObjectRow",
     "PassState",
     "PlacementLedger",
+    "RevocationLedger",
     "SegmentClaim",
     "SegmentStage",
     "StoreAction",
+    "TenantKey",
     "TenantMove",
 ]
 
@@ -301,7 +305,7 @@ class AuditLedger(Protocol):
         """A chain from its first record on, in order."""
 
 
-class Ledger(JobLedger, PlacementLedger, ObjectLedger, AuditLedger, Protocol):
+class Ledger(JobLedger, PlacementLedger, RevocationLedger, ObjectLedger, AuditLedger, Protocol):
     """The whole ledger."""
 
     async def check(self) -> None:

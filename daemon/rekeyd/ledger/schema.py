@@ -134,7 +134,13 @@ keys = sa.Table(
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    # Of a revoked one: the state that it had before.
+    sa.Column("former_state", sa.Text),
+    sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("changed_at", sa.Double, nullable=False),
+    # Where the provider has it. Null while it is still to be imported.
+    sa.Column("arn", sa.Text),
+    sa.Column("alias", sa.Text),
 )
 
 placements = sa.Table(
@@ -150,6 +156,9 @@ placements = sa.Table(
     sa.Column("writes_from", sa.Double),
     # The highest epoch that was ever proposed.
     sa.Column("proposed_epoch", sa.BigInteger, nullable=False, server_default="0"),
+    # Of a revoked tenant: the phase in which it goes on once reinstated, and the job that revoked it.
+    sa.Column("revoked_from", sa.Text),
+    sa.Column("revoked_by", sa.Text),
     # Why it must not be served from this ledger; null: it may.
     sa.Column("distrusted", sa.Text),
 )
@@ -166,6 +175,11 @@ jobs = sa.Table(
     sa.Column("body_sha256", sa.Text, nullable=False),
     sa.Column("grace_seconds", sa.Integer, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("admitted_by", sa.Text, nullable=False),
+    sa.Column("approved_by", sa.Text),
+    sa.Column("accepted_by", sa.Text),
+    # What it found or did: canonical JSON.
+    sa.Column("result", sa.Text),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("phase", sa.Text, nullable=False),
     sa.Column("held_reason", sa.Text),
@@ -192,6 +206,7 @@ sa.Index(
     postgresql_where=sa.text(UNFINISHED_JOB),
 )
 sa.Index("ix_jobs_tenant", jobs.c.tenant, jobs.c.created_at, jobs.c.id)
+sa.Index("ix_keys_tenant", keys.c.tenant, keys.c.created_at, keys.c.ref)
 sa.Index("ix_jobs_state", jobs.c.state, jobs.c.created_at, jobs.c.id)
 sa.Index("ix_jobs_created_at", jobs.c.created_at, jobs.c.id)
 

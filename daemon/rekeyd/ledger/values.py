@@ -40,6 +40,23 @@ class JobClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantKey:
+    """A customer key of a tenant, as the ledger knows it. Times are the database's."""
+
+    ref: str
+    """By which jobs name it."""
+    kind: str
+    state: KeyState
+    former_state: KeyState | None
+    """Of a revoked one the state that it had before."""
+    arn: str | None
+    """Where the provider has it; None while it is still to be imported."""
+    alias: str | None
+    created_at: float
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class TenantMove:
     """A tenant's way from a source to a target, whatever jobs lead there."""
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from rekeyd.intake.admission import KNOWN_KINDS, AdmissionDesk
+from rekeyd.domain.job import KNOWN_KINDS
+from rekeyd.intake.admission import AdmissionDesk
 from rekeyd.ledger.port import Ledger
 from rekeyd.ledger.sql import RecordCounter, SqlLedger
 from rekeyd.ledger.sql.commits import CommitObserver

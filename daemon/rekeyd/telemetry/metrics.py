@@ -19,11 +19,11 @@ from prometheus_client.registry import Collector
 
 from rekeyd.domain.errors import LedgerError
 from rekeyd.domain.evidence import Verdict
-from rekeyd.domain.job import HeldReason, JobMessage, JobState
+from rekeyd.domain.job import KNOWN_KINDS, HeldReason, JobState
 from rekeyd.domain.key import KeyState
 
 NAMESPACE = "rekeyd"
-JOB_KINDS: tuple[str, ...] = get_args(JobMessage.model_fields["kind"].annotation)
+JOB_KINDS: tuple[str, ...] = tuple(sorted(KNOWN_KINDS))
 HELD_REASONS: tuple[HeldReason, ...] = get_args(HeldReason)
 
 STAGES = ("listed", "copied", "verified", "deleted")

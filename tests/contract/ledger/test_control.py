@@ -149,7 +149,7 @@ async def late_with_another_key(ledger: Ledger) -> JobClaim:
 
 async def test_nothing_is_retired_by_a_job_with_another_key(ledger: Ledger) -> None:
     late = await late_with_another_key(ledger)
-    assert late.job.message.key.arn == KEY + "another"
+    assert late.job.key.arn == KEY + "another"
 
     for use in (
         ledger.plan_retirement(late),

@@ -1,4 +1,4 @@
-"""Admission: a job enters the ledger, or is refused on record."""
+"""Admission: a job that moves a tenant enters the ledger, or is refused on record."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from rekeyd.domain.errors import ConflictError, RefusedError
-from rekeyd.domain.job import PRIORITY_RANKS, ReceivedJob
+from rekeyd.domain.job import MigrateMessage, ReceivedJob
+from rekeyd.domain.key import KmsKey
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import Admission
 from rekeyd.ledger.schema import UNFINISHED_JOB, jobs, keys, locations, moves, placements
+from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
@@ -34,42 +36,35 @@ class Offer:
         return self.received.message.tenant
 
     @property
+    def key(self) -> KmsKey:
+        message = self.received.message
+        assert isinstance(message, MigrateMessage), "nothing else has a source"
+        return message.key
+
+    @property
     def key_ref(self) -> str:
-        return self.received.message.key.arn
+        return self.key.arn
 
 
 def admit(tx: Transaction, offer: Offer) -> Admission | Refusal:
     """Store the job, its move, its placement and its key, unless it is known already."""
+    arrival = Arrival(offer.received, offer.principal)
     try:
-        if _is_known(tx, offer):
+        if is_known(tx, arrival):
             return Admission(read_job(tx.db, offer.id), created=False)
         _check_placement(tx, offer)
         _check_locations(tx, offer)
         _check_key(tx, offer)
     except (ConflictError, RefusedError) as error:
-        tx.record(
-            "job.refused",
-            actor=offer.principal,
-            tenant=offer.tenant,
-            job=offer.id,
-            outcome="refused",
-            reason=str(error),
-            body_sha256=offer.received.body_sha256,
-        )
-        return Refusal(error)
-    _store(tx, offer)
+        return refused(tx, arrival, error)
+    _store(tx, offer, arrival)
     return Admission(read_job(tx.db, offer.id), created=True)
-
-
-def _is_known(tx: Transaction, offer: Offer) -> bool:
-    known = tx.db.execute(sa.select(jobs.c.body_sha256).where(jobs.c.id == offer.id)).scalar_one_or_none()
-    if known is not None and known != offer.received.body_sha256:
-        raise ConflictError(f"the job {offer.id} is known already, with another body")
-    return known is not None
 
 
 def _check_placement(tx: Transaction, offer: Offer) -> None:
     placed = tx.db.execute(sa.select(placements).where(placements.c.tenant == offer.tenant)).one_or_none()
+    if placed is not None and placed.phase == "revoked":
+        raise RefusedError("tenant", f"is revoked by {placed.revoked_by}: reinstate that first")
     if placed is None or placed.phase != "dedicated":
         return
     if placed.target != str(offer.target):
@@ -119,51 +114,30 @@ def _check_key(tx: Transaction, offer: Offer) -> None:
         raise RefusedError("key", "belongs to another tenant")
 
 
-def _store(tx: Transaction, offer: Offer) -> None:
-    message, now = offer.received.message, tx.now()
+def _store(tx: Transaction, offer: Offer, arrival: Arrival) -> None:
+    now = tx.now()
     tx.db.execute(
         tx.insert(keys)
         .values(
             ref=offer.key_ref,
             tenant=offer.tenant,
-            kind=message.key.kind,
+            kind=offer.key.kind,
             state="pending",
+            created_at=now,
             changed_at=now,
+            arn=offer.key.arn,
+            alias=offer.key.alias,
         )
         .on_conflict_do_nothing()
     )
     _place(tx, offer)
-    tx.db.execute(
-        sa.insert(jobs).values(
-            id=offer.id,
-            kind=message.kind,
-            tenant=offer.tenant,
-            move_id=_move_id(tx, offer),
-            key_ref=offer.key_ref,
-            body=offer.received.body,
-            body_sha256=offer.received.body_sha256,
-            grace_seconds=offer.grace_seconds,
-            priority=PRIORITY_RANKS[message.options.priority],
-            state="queued",
-            phase="queued",
-            due_at=message.not_before.timestamp() if message.not_before else now,
-            created_at=now,
-        )
-    )
-    tx.record(
-        "job.admitted",
-        actor=offer.principal,
-        tenant=offer.tenant,
-        job=offer.id,
-        outcome="admitted",
-        kind=message.kind,
-        source=str(offer.source),
-        target=str(offer.target),
-        key=offer.key_ref,
-        body_sha256=offer.received.body_sha256,
-        requested_by=message.requested_by,
-        traceparent=message.traceparent,
-        tracestate=message.tracestate,
+    store_job(
+        tx,
+        arrival,
+        move_id=_move_id(tx, offer),
+        key_ref=offer.key_ref,
+        grace_seconds=offer.grace_seconds,
+        details={"source": str(offer.source), "target": str(offer.target)},
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Row as SqlRow
 from rekeyd.domain.errors import ConflictError
 from rekeyd.domain.job import (
     CANCELLABLE_STATES,
+    OVERTAKING_KINDS,
     RESUMABLE_STATES,
     HeldReason,
     Job,
@@ -30,7 +31,12 @@ from rekeyd.ledger.schema import (
 )
 from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
 from rekeyd.ledger.sql.cutting import forget_refusals
-from rekeyd.ledger.sql.placements import awaits_opening, change_key_state, end_pause_in_force
+from rekeyd.ledger.sql.placements import (
+    awaits_opening,
+    change_key_state,
+    end_pause_in_force,
+    is_revoked,
+)
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Transaction, database_time
 
@@ -68,9 +74,12 @@ def claim_job(tx: Transaction, holder: str, lease_seconds: float) -> JobClaim | 
 def next_job() -> sa.Select[tuple[str, str, int]]:
     """Id, state and fence of the job to claim next: a walk along the index of unfinished jobs."""
     other, ended = jobs.alias("other"), jobs.alias("ended")
+    overtakes = jobs.c.kind.in_(OVERTAKING_KINDS)
     tenant_claimed = (
         sa.select(other.c.id)
         .where(other.c.tenant == jobs.c.tenant, other.c.lease_expires_at > DatabaseTime())
+        # What overtakes waits for nobody but its like: it doesn't touch objects.
+        .where(sa.or_(sa.not_(overtakes), other.c.kind.in_(OVERTAKING_KINDS)))
         .exists()
     )
     # A job may have been cancelled while nobody held it, and segments of it were held all the same.
@@ -89,7 +98,7 @@ def next_job() -> sa.Select[tuple[str, str, int]]:
     return (
         sa.select(jobs.c.id, jobs.c.state, jobs.c.fence)
         .where(sa.text(UNFINISHED_JOB), jobs.c.due_at <= DatabaseTime(), sa.not_(tenant_claimed))
-        .where(sa.not_(segment_claimed))
+        .where(sa.or_(overtakes, sa.not_(segment_claimed)))
         .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)  # PostgreSQL's; in SQLite this transaction has the lock
@@ -191,6 +200,8 @@ def resume_job(tx: Transaction, job_id: str, principal: str) -> Job:
     former = read_job(tx.db, job_id)
     if former.state not in RESUMABLE_STATES:
         raise ConflictError(f"{job_id} is {former.state}: only held and failed jobs are resumed")
+    if former.kind not in OVERTAKING_KINDS and is_revoked(tx.db, former.tenant):
+        raise ConflictError(f"{job_id} waits for the reinstatement of its tenant: nothing else resumes it")
     tx.db.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id)

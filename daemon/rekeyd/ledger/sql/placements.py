@@ -39,7 +39,7 @@ def read_placement(db: Connection, tenant: str) -> tuple[PlacementRecord | None,
     takes its snapshot at the second, and PostgreSQL one for each.)
     """
     now = database_time(db)
-    return _read(db, tenant), now
+    return read_record(db, tenant), now
 
 
 def return_by_deadline(tx: Transaction, tenant: str) -> tuple[PlacementRecord | None, float]:
@@ -48,11 +48,11 @@ def return_by_deadline(tx: Transaction, tenant: str) -> tuple[PlacementRecord | 
     Under the write lock: a switch out of that pause was committed before, or finds the pause ended.
     """
     now = tx.now()
-    record = _read(tx.db, tenant)
+    record = read_record(tx.db, tenant)
     if record is None:
         return None, now
     returned = in_effect(record, now)
-    _write(tx, record, returned, actor=DEADLINE, job=None)
+    write_record(tx, record, returned, actor=DEADLINE, job=None)
     return returned, now
 
 
@@ -80,7 +80,7 @@ def change_placement(tx: Transaction, claim: JobClaim, step: Step) -> PlacementR
     begins = changed.phase == "paused" and changed.epoch != record.epoch
     if begins:
         confirm(tx, claim.job, changed.epoch)
-    _write(tx, record, changed, actor=claim.holder, job=claim.job.id)
+    write_record(tx, record, changed, actor=claim.holder, job=claim.job.id)
     return changed
 
 
@@ -98,7 +98,7 @@ def switch(tx: Transaction, claim: JobClaim, step: Step) -> PlacementRecord:
     changed = step(record, now)
     if changed.phase != "dedicated" or changed.target != claim.job.target:
         raise ConflictError(f"{record.tenant}: the step leads to {changed.phase} in {changed.target}")
-    _write(tx, record, changed, actor=claim.holder, job=claim.job.id)
+    write_record(tx, record, changed, actor=claim.holder, job=claim.job.id)
     propose(tx, claim, "dedicated", changed.epoch)
     return changed
 
@@ -110,15 +110,15 @@ def open_target(tx: Transaction, claim: JobClaim, ttl_seconds: float) -> Placeme
     opened = open_writes(record, tx.now(), ttl_seconds)
     if opened != record:
         confirm(tx, claim.job, opened.epoch)
-        _write(tx, record, opened, actor=claim.holder, job=claim.job.id)
+        write_record(tx, record, opened, actor=claim.holder, job=claim.job.id)
     return opened
 
 
 def end_pause_in_force(tx: Transaction, tenant: str, *, actor: str, job: str) -> None:
     """Let the tenant's writers go on, where a pause keeps them from it."""
-    record = _read(tx.db, tenant)
+    record = read_record(tx.db, tenant)
     if record is not None:
-        _write(tx, record, end_pause(record, tx.now()), actor=actor, job=job)
+        write_record(tx, record, end_pause(record, tx.now()), actor=actor, job=job)
 
 
 def set_distrusted_by(tx: Transaction, claim: JobClaim, reason: str | None) -> None:
@@ -131,7 +131,7 @@ def set_distrusted(
     tx: Transaction, tenant: str, reason: str | None, actor: str, job: str | None = None
 ) -> None:
     """Have the tenant's placement not be served, for this reason; or, with none, be served again."""
-    record = _read(tx.db, tenant)
+    record = read_record(tx.db, tenant)
     if record is None or record.distrusted == reason:
         return
     tx.db.execute(sa.update(placements).where(placements.c.tenant == tenant).values(distrusted=reason))
@@ -147,8 +147,14 @@ def set_distrusted(
 
 def awaits_opening(db: Connection, job: Job) -> bool:
     """Whether the job's tenant is dedicated by it, and its writers still wait for the switch to end."""
-    record = _read(db, job.tenant)
+    record = read_record(db, job.tenant)
     return record is not None and record.writes_from is None and dedicated_by(db, job)
+
+
+def is_revoked(db: Connection, tenant: str) -> bool:
+    """Whether the tenant has withdrawn its keys."""
+    record = read_record(db, tenant)
+    return record is not None and record.phase == "revoked"
 
 
 def set_key_state(tx: Transaction, claim: JobClaim, state: KeyState) -> None:
@@ -202,10 +208,10 @@ def dedicated_by(db: Connection, job: Job) -> bool:
     Says no more about any other move, nor about a job with another key: what is verified is so under the one that the
     placement names.
     """
-    record = _read(db, job.tenant)
+    record = read_record(db, job.tenant)
     if record is None or record.phase != "dedicated":
         return False
-    return (record.source, record.target, record.key_ref) == (job.source, job.target, job.message.key.arn)
+    return (record.source, record.target, record.key_ref) == (job.source, job.target, job.key.arn)
 
 
 def check_not_dedicated(db: Connection, tenant: str) -> None:
@@ -213,8 +219,8 @@ def check_not_dedicated(db: Connection, tenant: str) -> None:
     phase = db.execute(
         sa.select(placements.c.phase).where(placements.c.tenant == tenant)
     ).scalar_one_or_none()
-    if phase == "dedicated":
-        raise ConflictError(f"{tenant} is dedicated: nothing more is copied")
+    if phase in ("dedicated", "revoked"):
+        raise ConflictError(f"{tenant} is {phase}: nothing more is copied")
 
 
 def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
@@ -223,14 +229,16 @@ def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     Raises ConflictError where it is dedicated elsewhere, or under another key.
     """
     job = claim.job
-    record = _read(tx.db, job.tenant)
+    record = read_record(tx.db, job.tenant)
     if record is None:
         raise ConflictError(f"{job.tenant} has no placement")
+    if record.phase == "revoked":
+        raise ConflictError(f"{job.tenant} is revoked by {record.revoked_by}")
     if record.phase == "dedicated":
         if not dedicated_by(tx.db, job):
             raise ConflictError(f"{job.tenant} is dedicated in {record.target} under {record.key_ref}")
         return record
-    key_ref = job.message.key.arn
+    key_ref = job.key.arn
     key_state = tx.db.execute(sa.select(keys.c.state).where(keys.c.ref == key_ref)).scalar_one()
     record = replace(record, key_ref=key_ref, key_state=key_state)
     if in_effect(record, tx.now()).phase == "shared":
@@ -238,7 +246,8 @@ def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     return record
 
 
-def _read(db: Connection, tenant: str) -> PlacementRecord | None:
+def read_record(db: Connection, tenant: str) -> PlacementRecord | None:
+    """The tenant's record as it is stored."""
     row = db.execute(
         sa.select(placements, keys.c.state)
         .outerjoin(keys, keys.c.ref == placements.c.key_ref)
@@ -257,14 +266,16 @@ def _read(db: Connection, tenant: str) -> PlacementRecord | None:
         writes_from=row.writes_from,
         proposed_epoch=row.proposed_epoch,
         key_ref=row.key_ref,
+        revoked_from=row.revoked_from,
+        revoked_by=row.revoked_by,
         distrusted=row.distrusted,
     )
 
 
-def _write(
+def write_record(
     tx: Transaction, record: PlacementRecord, changed: PlacementRecord, *, actor: str, job: str | None
 ) -> None:
-    """Compare and set. The epoch grows with every change of phase and never falls."""
+    """Compare and set, on record. The epoch grows with every change of phase and never falls."""
     if changed == record:
         return
     if changed.epoch < record.epoch or (changed.phase != record.phase and changed.epoch == record.epoch):
@@ -281,6 +292,8 @@ def _write(
             writes_from=changed.writes_from,
             proposed_epoch=changed.proposed_epoch,
             key_ref=changed.key_ref,
+            revoked_from=changed.revoked_from,
+            revoked_by=changed.revoked_by,
         )
     )
     if stored.rowcount != 1:

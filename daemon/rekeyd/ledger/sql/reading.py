@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from rekeyd.domain.errors import RefusedError, UnknownJobError
-from rekeyd.domain.job import Counts, HeldReason, Job, JobMessage, JobState
-from rekeyd.domain.key import KeyState
+from rekeyd.domain.job import Counts, HeldReason, Job, JobState, MigrateMessage, job_message
+from rekeyd.domain.key import KeyState, KmsKey
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import LedgerSummary
 from rekeyd.ledger.schema import UNFINISHED_JOB, DatabaseTime, jobs, keys, moves, tallies
@@ -98,7 +99,11 @@ def _key_pairs(rows: Iterable[Any]) -> Iterable[tuple[KeyState, int]]:
 
 
 def _with_locations() -> sa.Select[Any]:
-    return sa.select(jobs, moves.c.source, moves.c.target).join(moves, moves.c.id == jobs.c.move_id)
+    return (
+        sa.select(jobs, moves.c.source, moves.c.target, keys.c.arn, keys.c.alias)
+        .join(moves, moves.c.id == jobs.c.move_id)
+        .join(keys, keys.c.ref == jobs.c.key_ref)
+    )
 
 
 def _read(db: Connection, query: sa.Select[Any]) -> Sequence[Job]:
@@ -120,12 +125,15 @@ def _tallies(db: Connection, move_ids: Sequence[int]) -> Mapping[int, Tally]:
 
 
 def _job(row: Any, counts: Counts) -> Job:  # noqa: ANN401 - a row's columns are what the query says
+    message = job_message(json.loads(row.body))
+    named = message.key if isinstance(message, MigrateMessage) else None
     return Job(
-        message=JobMessage.model_validate_json(row.body),
+        message=message,
         source=Location.parse(row.source),
         target=Location.parse(row.target),
         grace_seconds=row.grace_seconds,
         move_id=row.move_id,
+        key=named or KmsKey(kind="kms", arn=row.arn, alias=row.alias),
         state=row.state,
         phase=row.phase,
         held_reason=row.held_reason,
@@ -135,4 +143,8 @@ def _job(row: Any, counts: Counts) -> Job:  # noqa: ANN401 - a row's columns are
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        admitted_by=row.admitted_by,
+        approved_by=row.approved_by,
+        accepted_by=row.accepted_by,
+        result=None if row.result is None else json.loads(row.result),
     )

@@ -1,0 +1,62 @@
+"""What may be asked of the ledger about revoking and reinstating. The guarantees are those of `rekeyd.ledger.port`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from rekeyd.domain.job import Job, ReceivedJob
+from rekeyd.domain.key import KeyState
+from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.ledger.values import Admission, JobClaim, TenantKey, TenantMove
+
+
+class RevocationLedger(Protocol):
+    """Jobs that overtake everything of their tenant, and the keys that they are about."""
+
+    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
+        """Store a job that revokes or reinstates, unless it is known already.
+
+        With a revocation that is to begin at once, `withdraw` is part of the same transaction: from its commit on
+        nothing of the tenant's is claimed, renewed or about to be deleted any more.
+        Raises ConflictError for a known id with another body, and RefusedError naming the field: `tenant` where it
+        has no key here; `undoes` where it isn't the job that revoked the tenant. A refusal is an audit record, too.
+        """
+
+    async def approve_job(self, job_id: str, principal: str) -> Job:
+        """Agree to what a held job asks for (`needs_approval`), or accept how it stands (`readable_elsewhere`).
+
+        Then it is due at once. Raises UnknownJobError; ConflictError for a job that waits for neither, and for an
+        approval by the very principal who handed the job in.
+        """
+
+    async def withdraw(self, claim: JobClaim) -> PlacementRecord:
+        """Have nobody read, write or work for the claim's tenant: gives its placement, which is `revoked` then.
+
+        Its other unfinished jobs are held: their claims have ended, their leases stay. A pause ends. Repeating it
+        changes nothing; a tenant revoked by another job stays revoked by that, unless this one destroys.
+        """
+
+    async def lift_revocation(self, claim: JobClaim) -> PlacementRecord:
+        """Undo what the job named by the claim's revoked: placement, states of keys, jobs that were held for it.
+
+        The revoking job, where it is unfinished, is cancelled. Raises ConflictError where the tenant isn't revoked by
+        it. Repeating it changes nothing.
+        """
+
+    async def tenant_keys(self, tenant: str | None = None) -> Sequence[TenantKey]:
+        """All keys of a tenant, or of all tenants, the oldest first."""
+
+    async def withdraw_key(
+        self, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
+    ) -> None:
+        """Record that the key is `revoked` or `destroyed` by the claim's job, and how that was done."""
+
+    async def tenant_moves_of(self, tenant: str) -> Sequence[TenantMove]:
+        """All moves of a tenant."""
+
+    async def other_claims_end_in(self, claim: JobClaim) -> float:
+        """In how many seconds the last lease ends on the tenant's other jobs or their segments; 0 for none."""
+
+    async def note_result(self, claim: JobClaim, action: str, result: Mapping[str, object]) -> None:
+        """Record what the job found or did, in the job and, as this action, in the audit trail. Equal is no news."""

@@ -1,0 +1,287 @@
+"""Revoking and reinstating: what overtakes everything of a tenant, in one transaction each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from rekeyd.domain.audit import canonical_json
+from rekeyd.domain.errors import ConflictError, RefusedError
+from rekeyd.domain.job import OVERTAKING_KINDS, Job, ReinstateMessage, RevokeMessage
+from rekeyd.domain.key import KeyState
+from rekeyd.domain.objects import Location
+from rekeyd.domain.tenant import PlacementRecord, reinstate, revoke
+from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
+from rekeyd.ledger.schema import UNFINISHED_JOB, UNFINISHED_SEGMENT, DatabaseTime, jobs, keys, moves, segments
+from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
+from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.placements import read_record, write_record
+from rekeyd.ledger.sql.reading import read_job
+from rekeyd.ledger.sql.transaction import Refusal, Transaction, database_time
+
+HELD_FOR_REVOCATION: Mapping[str, Any] = {
+    "state": "held",
+    "held_reason": "revoked",
+    "error": "the tenant's keys are revoked: a reinstatement of that goes on with it",
+    "due_at": None,
+    **FENCED_OUT,
+}
+
+
+def admit_overtaking(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
+    """Store the job, unless it is known already; a revocation that is due takes effect with it."""
+    message = arrival.received.message
+    try:
+        if is_known(tx, arrival):
+            return Admission(read_job(tx.db, message.id), created=False)
+        record = _record_to_change(tx, arrival)
+    except (ConflictError, RefusedError) as error:
+        return refused(tx, arrival, error)
+    assert record.key_ref is not None, "checked before"
+    store_job(
+        tx,
+        arrival,
+        move_id=_move_of(tx.db, record),
+        key_ref=record.key_ref,
+        grace_seconds=0,
+        details={"undoes": message.undoes} if isinstance(message, ReinstateMessage) else {},
+    )
+    job = read_job(tx.db, message.id)
+    if isinstance(message, RevokeMessage) and message.not_before is None:
+        _withdraw(tx, job, arrival.principal)
+    return Admission(read_job(tx.db, message.id), created=True)
+
+
+def approve_job(tx: Transaction, job_id: str, principal: str) -> Job:
+    """Agree, or accept."""
+    former = read_job(tx.db, job_id)
+    if former.held_reason == "needs_approval":
+        if principal == former.admitted_by:
+            raise ConflictError(f"{job_id} was handed in by {principal}: another person has to approve it")
+        agreed = {"approved_by": principal}
+    elif former.held_reason == "readable_elsewhere":
+        agreed = {"accepted_by": principal}
+    else:
+        raise ConflictError(f"{job_id} is {former.state}: it waits for nobody's approval")
+    tx.db.execute(sa.update(jobs).where(jobs.c.id == job_id).values(due_at=DatabaseTime(), **agreed))
+    tx.record(
+        "job.approved",
+        actor=principal,
+        tenant=former.tenant,
+        job=job_id,
+        outcome=former.held_reason,
+        admitted_by=former.admitted_by,
+    )
+    return read_job(tx.db, job_id)
+
+
+def withdraw(tx: Transaction, claim: JobClaim) -> PlacementRecord:
+    """Have nobody read, write or work for the tenant."""
+    change_job(tx.db, claim)
+    return _withdraw(tx, claim.job, claim.holder)
+
+
+def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
+    """Undo what the named job revoked."""
+    change_job(tx.db, claim)
+    message, tenant = claim.job.message, claim.job.tenant
+    assert isinstance(message, ReinstateMessage), "nothing else undoes anything"
+    record = read_record(tx.db, tenant)
+    if record is None:
+        raise ConflictError(f"{tenant} has no placement")
+    if record.phase != "revoked" and _is_lifted(tx.db, message.undoes, tenant):
+        return record
+    lifted = reinstate(record, message.undoes)
+    write_record(tx, record, lifted, actor=claim.holder, job=claim.job.id)
+    for key in tenant_keys(tx.db, tenant):
+        if key.state == "revoked":
+            _change_key(tx, claim, key, key.former_state or "active", None, {})
+    _end_revoking(tx, claim, message.undoes)
+    waiting = sa.and_(jobs.c.tenant == tenant, jobs.c.state == "held", jobs.c.held_reason == "revoked")
+    tx.db.execute(
+        sa.update(jobs)
+        .where(waiting)
+        .values(state="queued", held_reason=None, error=None, due_at=DatabaseTime())
+    )
+    return lifted
+
+
+def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
+    """Keys, the oldest first."""
+    query = sa.select(keys).order_by(keys.c.tenant, keys.c.created_at, keys.c.ref)
+    if tenant is not None:
+        query = query.where(keys.c.tenant == tenant)
+    return [
+        TenantKey(
+            ref=row.ref,
+            kind=row.kind,
+            state=row.state,
+            former_state=row.former_state,
+            arn=row.arn,
+            alias=row.alias,
+            created_at=row.created_at,
+            changed_at=row.changed_at,
+        )
+        for row in db.execute(query)
+    ]
+
+
+def withdraw_key(
+    tx: Transaction, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
+) -> None:
+    """Record that a key is withdrawn, and how."""
+    change_job(tx.db, claim)
+    (key,) = [each for each in tenant_keys(tx.db, claim.job.tenant) if each.ref == ref]
+    if key.state == state:
+        return
+    former = key.former_state if key.state in ("revoked", "destroyed") else key.state
+    _change_key(tx, claim, key, state, former, details)
+
+
+def tenant_moves_of(db: Connection, tenant: str) -> list[TenantMove]:
+    """All moves of a tenant."""
+    query = sa.select(moves).where(moves.c.tenant == tenant).order_by(moves.c.id)
+    return [
+        TenantMove(row.id, row.tenant, Location.parse(row.source), Location.parse(row.target))
+        for row in db.execute(query)
+    ]
+
+
+def other_claims_end_in(db: Connection, claim: JobClaim) -> float:
+    """Until when others may still have a call of this tenant under way."""
+    tenant = claim.job.tenant
+    leases = sa.union_all(
+        sa.select(jobs.c.lease_expires_at).where(jobs.c.tenant == tenant, jobs.c.id != claim.job.id),
+        sa.select(segments.c.lease_expires_at)
+        .join(moves, moves.c.id == segments.c.move_id)
+        .where(moves.c.tenant == tenant, sa.text(UNFINISHED_SEGMENT)),
+    ).subquery()
+    latest = db.execute(sa.select(sa.func.max(leases.c.lease_expires_at))).scalar_one()
+    return 0.0 if latest is None else max(float(latest) - database_time(db), 0.0)
+
+
+def note_result(tx: Transaction, claim: JobClaim, action: str, result: Mapping[str, object]) -> None:
+    """Record what the job found or did."""
+    change_job(tx.db, claim)
+    text = canonical_json(result)
+    former = tx.db.execute(sa.select(jobs.c.result).where(jobs.c.id == claim.job.id)).scalar_one()
+    if former == text:
+        return
+    change_job(tx.db, claim, result=text)
+    tx.record(action, actor=claim.holder, tenant=claim.job.tenant, job=claim.job.id, **json.loads(text))
+
+
+def _record_to_change(tx: Transaction, arrival: Arrival) -> PlacementRecord:
+    """The tenant's placement. Raises RefusedError where the job has nothing to do there."""
+    message = arrival.received.message
+    record = read_record(tx.db, message.tenant)
+    if record is None or record.key_ref is None:
+        raise RefusedError("tenant", "has no key here")
+    if isinstance(message, ReinstateMessage) and record.revoked_by != message.undoes:
+        by = f"is revoked by {record.revoked_by}" if record.revoked_by else "isn't revoked"
+        raise RefusedError("undoes", f"{message.undoes} isn't what revoked the tenant, which {by}")
+    return record
+
+
+def _move_of(db: Connection, record: PlacementRecord) -> int:
+    """The move that the tenant's placement leads to."""
+    found = db.execute(
+        sa.select(moves.c.id).where(
+            moves.c.tenant == record.tenant,
+            moves.c.source == str(record.source),
+            moves.c.target == str(record.target),
+        )
+    ).scalar_one()
+    return int(found)
+
+
+def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
+    record = read_record(tx.db, job.tenant)
+    assert record is not None, "a job that was admitted has a placement"
+    message = job.message
+    destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
+    others = tx.db.execute(
+        sa.select(jobs.c.id).where(
+            jobs.c.tenant == job.tenant,
+            sa.text(UNFINISHED_JOB),
+            jobs.c.kind.not_in(OVERTAKING_KINDS),
+            sa.not_(sa.and_(jobs.c.state == "held", jobs.c.held_reason == "revoked")),
+        )
+    ).scalars()
+    for other in others.all():
+        former = read_job(tx.db, other)
+        tx.db.execute(sa.update(jobs).where(jobs.c.id == other).values(**HELD_FOR_REVOCATION))
+        end_segment_claims(tx.db, other)
+        tx.record(
+            "job.held",
+            actor=actor,
+            tenant=job.tenant,
+            job=other,
+            outcome="revoked",
+            former=former.state,
+            by=job.id,
+        )
+    revoked = revoke(record, tx.now(), job.id, takes_over=destroys)
+    write_record(tx, record, revoked, actor=actor, job=job.id)
+    return revoked
+
+
+def _change_key(
+    tx: Transaction,
+    claim: JobClaim,
+    key: TenantKey,
+    state: KeyState,
+    former: KeyState | None,
+    details: Mapping[str, object],
+) -> None:
+    tx.db.execute(
+        sa.update(keys)
+        .where(keys.c.ref == key.ref)
+        .values(state=state, former_state=former, changed_at=tx.now())
+    )
+    tx.record(
+        "key.state",
+        actor=claim.holder,
+        tenant=claim.job.tenant,
+        job=claim.job.id,
+        outcome=state,
+        former=key.state,
+        key=key.ref,
+        **details,
+    )
+
+
+def _is_lifted(db: Connection, revoking: str, tenant: str) -> bool:
+    """Whether this job's revocation is over: a reinstatement that died after its commit does it again."""
+    job = read_job(db, revoking)
+    return job.tenant == tenant and job.finished_at is not None
+
+
+def _end_revoking(tx: Transaction, claim: JobClaim, revoking: str) -> None:
+    """One that still waits, for a person's word say, has nothing to do any more."""
+    former = read_job(tx.db, revoking)
+    if former.finished_at is not None:
+        return
+    tx.db.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == revoking)
+        .values(
+            state="cancelled",
+            held_reason=None,
+            error=f"reinstated by {claim.job.id}",
+            finished_at=DatabaseTime(),
+            **FENCED_OUT,
+        )
+    )
+    tx.record(
+        "job.cancelled",
+        actor=claim.holder,
+        tenant=former.tenant,
+        job=revoking,
+        former=former.state,
+        by=claim.job.id,
+    )
