@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from tests.doubles.weather import Asked, Fault, Weather, fair
 from tests.e2e.harness import LedgerView, Scene, Served, Tenant, mixed_items, small_items, until
+from tests.e2e.middle import FREE, PATIENT, WRITES, stalls_all_but_a_few
 from tests.e2e.test_kills import JOB, ONE_BY_ONE, SLOWLY, retiring
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -92,23 +93,26 @@ async def test_a_job_waits_for_its_key_and_goes_on_when_it_is_mended(scene: Scen
 
 @pytest.mark.parametrize("target_store", ["s3", "s3b"], ids=["server_side", "streaming"])
 async def test_a_key_disabled_amid_copying_holds_the_job(scene: Scene, target_store: str) -> None:
-    await scene.open(target_store=target_store, limits=SLOWLY)
-    acme = await scene.tenant("acme", mixed_items())
-    await scene.send(acme.message())
-    async with scene.serving() as served, scene.ledger() as ledger:
-        await ledger.until_copying(JOB, verified_min=20)
-        await held_by_the_key(scene, served, ledger, acme)
-        written = await scene.snapshot(acme.target)
-        assert len(written) < len(acme.loaded)
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(endpoint=weather.endpoint_url, target_store=target_store, limits=SLOWLY | PATIENT)
+        acme = await scene.tenant("acme", mixed_items())
+        weather.forecast = stalls_all_but_a_few(acme.target, acme.loaded, WRITES)
+        await scene.send(acme.message())
+        async with scene.serving() as served, scene.ledger() as ledger:
+            await ledger.until_copying(JOB, verified_min=FREE)
+            await held_by_the_key(scene, served, ledger, acme)
+            written = await scene.snapshot(acme.target)
+            assert len(written) < len(acme.loaded)
 
-        await until_looked_at_again(served)
-        assert await scene.snapshot(acme.target) == written
-        await scene.assert_untouched(acme)
+            await until_looked_at_again(served)
+            assert await scene.snapshot(acme.target) == written
+            await scene.assert_untouched(acme)
 
-        await scene.clients.kms.enable_key(KeyId=acme.key_arn)
-        await ledger.until_state(JOB, "completed")
-    await scene.assert_moved(acme)
-    await scene.assert_audit_whole()
+            weather.forecast = fair
+            await scene.clients.kms.enable_key(KeyId=acme.key_arn)
+            await ledger.until_state(JOB, "completed")
+        await scene.assert_moved(acme)
+        await scene.assert_audit_whole()
 
 
 async def test_a_key_disabled_amid_retiring_ends_the_deletions(scene: Scene) -> None:

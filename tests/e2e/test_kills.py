@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from rekeyd.domain.tenant import Placement
+from tests.doubles.weather import Weather, fair
 from tests.e2e.harness import LedgerView, Scene, Tenant, mixed_items, until
+from tests.e2e.middle import DELETES, FREE, PATIENT, WRITES, stalls_all_but_a_few
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +30,7 @@ Moment = Callable[[Scene, LedgerView, Tenant], Awaitable[None]]
 
 
 async def copying(_scene: Scene, ledger: LedgerView, _tenant: Tenant) -> None:
-    await ledger.until_copying(JOB, verified_min=20)
+    await ledger.until_copying(JOB, verified_min=FREE)
 
 
 async def paused(_scene: Scene, ledger: LedgerView, tenant: Tenant) -> None:
@@ -62,30 +64,41 @@ async def until_paused(ledger: LedgerView, tenant: Tenant) -> Placement:
 async def test_what_a_kill_interrupts_is_completed_by_the_next_start(
     scene: Scene, moment: Moment, target_store: str
 ) -> None:
-    await scene.open(target_store=target_store, limits=SLOWLY, stores__s3=ONE_BY_ONE)
-    acme = await scene.tenant("acme", mixed_items())
-    await scene.send(acme.message())
-    async with scene.ledger() as ledger:
-        async with scene.serving() as served:
-            await moment(scene, ledger, acme)
-            await served.daemon.kill()
-        job = await ledger.job(JOB)
-        assert job is not None
-        assert job.state == "running"
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(
+            endpoint=weather.endpoint_url,
+            target_store=target_store,
+            limits=SLOWLY | PATIENT,
+            stores__s3=ONE_BY_ONE,
+        )
+        acme = await scene.tenant("acme", mixed_items())
         if moment is copying:
-            assert 0 < job.counts.objects_verified < len(acme.loaded)
+            weather.forecast = stalls_all_but_a_few(acme.target, acme.loaded, WRITES)
         if moment is retiring:
-            assert 0 < len(await scene.keys_in(acme.source)) < len(acme.loaded)
-        else:
-            await scene.assert_untouched(acme)
+            weather.forecast = stalls_all_but_a_few(acme.source, acme.loaded, DELETES)
+        await scene.send(acme.message())
+        async with scene.ledger() as ledger:
+            async with scene.serving() as served:
+                await moment(scene, ledger, acme)
+                await served.daemon.kill()
+            weather.forecast = fair
+            job = await ledger.job(JOB)
+            assert job is not None
+            assert job.state == "running"
+            if moment is copying:
+                assert job.counts.objects_verified == FREE
+            if moment is retiring:
+                assert len(await scene.keys_in(acme.source)) >= len(acme.loaded) - FREE
+            else:
+                await scene.assert_untouched(acme)
 
-        async with scene.serving() as served:
-            done = await ledger.until_state(JOB, "completed")
-            assert await served.daemon.stop() == 0
-        assert done.counts.objects_verified == done.counts.objects_deleted == len(acme.loaded)
-        placement = await ledger.placement("acme")
-        assert placement is not None
-        assert placement.phase == "dedicated"
+            async with scene.serving() as served:
+                done = await ledger.until_state(JOB, "completed")
+                assert await served.daemon.stop() == 0
+            assert done.counts.objects_verified == done.counts.objects_deleted == len(acme.loaded)
+            placement = await ledger.placement("acme")
+            assert placement is not None
+            assert placement.phase == "dedicated"
     await scene.assert_moved(acme)
     await scene.assert_audit_whole()
 

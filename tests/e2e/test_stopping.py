@@ -10,8 +10,9 @@ import pytest
 
 from rekeyd.demo import proof
 from rekeyd.domain.objects import OWN_PREFIX
-from tests.doubles.weather import Asked, Fault, Weather
+from tests.doubles.weather import Asked, Fault, Weather, fair
 from tests.e2e.harness import Scene, mixed_items
+from tests.e2e.middle import FREE, WRITES
 from tests.e2e.test_kills import JOB, SLOWLY, until_paused
 
 LEASE_SECONDS = 90.0
@@ -28,30 +29,38 @@ def stalled_copies(asked: Asked) -> Fault | None:
 
 
 async def test_a_daemon_told_to_stop_leaves_nothing_half_written(scene: Scene) -> None:
-    await scene.open(target_store="s3b", limits=SLOWLY | {"lease_seconds": LEASE_SECONDS})
-    acme = await scene.tenant("acme", mixed_items())
-    await scene.send(acme.message())
-    async with scene.ledger() as ledger:
-        async with scene.serving() as served:
-            await ledger.until_copying(JOB, verified_min=20)
-            began = time.monotonic()
-            assert await served.daemon.stop() == 0
-            assert time.monotonic() - began < BUSY_SECONDS + 10, "no longer than drain_seconds_max"
-        job = await ledger.job(JOB)
-        assert job is not None
-        assert job.state == "running"
-        assert 0 < job.counts.objects_verified < len(acme.loaded)
-        in_target = [acme.target.bucket]
-        assert (await proof.no_unfinished_uploads(scene.clients.s3, in_target)).faults == ()
-        await scene.assert_untouched(acme)
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(
+            endpoint=weather.endpoint_url,
+            target_store="s3b",
+            limits=SLOWLY | {"lease_seconds": LEASE_SECONDS},
+        )
+        acme = await scene.tenant("acme", mixed_items())
+        # Each takes its time, and is answered: a call without an answer would keep its claim until its deadline.
+        weather.forecast = lambda asked: "delayed" if asked.operation in WRITES else None
+        await scene.send(acme.message())
+        async with scene.ledger() as ledger:
+            async with scene.serving() as served:
+                await ledger.until_copying(JOB, verified_min=FREE)
+                began = time.monotonic()
+                assert await served.daemon.stop() == 0
+                assert time.monotonic() - began < BUSY_SECONDS + 10, "no longer than drain_seconds_max"
+            job = await ledger.job(JOB)
+            assert job is not None
+            assert job.state == "running"
+            assert FREE <= job.counts.objects_verified < len(acme.loaded)
+            in_target = [acme.target.bucket]
+            assert (await proof.no_unfinished_uploads(scene.clients.s3, in_target)).faults == ()
+            await scene.assert_untouched(acme)
 
-        # It gave its claims back: the next one needn't wait until they expire.
-        async with scene.serving() as served:
-            await served.until_logged("job_claimed", seconds_max=LEASE_SECONDS)
-            await ledger.until_state(JOB, "completed")
-            assert await served.daemon.stop() == 0
-    await scene.assert_moved(acme)
-    await scene.assert_audit_whole()
+            weather.forecast = fair
+            # It gave its claims back: the next one needn't wait until they expire.
+            async with scene.serving() as served:
+                await served.until_logged("job_claimed", seconds_max=LEASE_SECONDS)
+                await ledger.until_state(JOB, "completed")
+                assert await served.daemon.stop() == 0
+        await scene.assert_moved(acme)
+        await scene.assert_audit_whole()
 
 
 async def test_a_daemon_told_to_stop_amid_a_pause_lets_the_writers_go_on(scene: Scene) -> None:

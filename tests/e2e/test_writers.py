@@ -13,7 +13,9 @@ import pytest
 from rekeyd.demo.load import Loaded
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import Placement
+from tests.doubles.weather import Weather, fair
 from tests.e2e.harness import LedgerView, Scene, Tenant, mixed_items, small_items
+from tests.e2e.middle import FREE, PATIENT, WRITES, stalls_all_but_a_few
 from tests.e2e.test_kills import JOB, SLOWLY
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,30 +25,33 @@ HEADERS = {"content-type": "binary/octet-stream"}
 
 
 async def test_what_changes_amid_copying_ends_as_it_was_at_the_pause(scene: Scene) -> None:
-    await scene.open(target_store="s3b", limits=SLOWLY)
-    acme = await scene.tenant("acme", mixed_items())
-    keys = sorted(acme.loaded)
-    small = [key for key in keys if key.startswith("2026/")]
-    await scene.send(acme.message())
-    async with scene.serving(), scene.ledger() as ledger:
-        await ledger.until_copying(JOB, verified_min=20)
-        # The first ones have been carried by now, the last ones haven't.
-        for key in (small[0], small[1], small[-1], "images/0.img"):
-            await scene.put(acme, key, f"overwritten {key}".encode())
-        for key in (small[2], small[-2], "images/1.img"):
-            await scene.delete(acme, key)
-        await scene.delete(acme, small[3])
-        await scene.put(acme, small[3], b"deleted, and written anew")
-        for key in ("2026/00-first", "zz-last", "images/new"):
-            await scene.put(acme, key, f"new {key}".encode())
-        job = await ledger.job(JOB)
-        assert job is not None
-        assert job.phase == "copy"
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(endpoint=weather.endpoint_url, target_store="s3b", limits=SLOWLY | PATIENT)
+        acme = await scene.tenant("acme", mixed_items())
+        keys = sorted(acme.loaded)
+        small = [key for key in keys if key.startswith("2026/")]
+        weather.forecast = stalls_all_but_a_few(acme.target, acme.loaded, WRITES)
+        await scene.send(acme.message())
+        async with scene.serving(), scene.ledger() as ledger:
+            await ledger.until_copying(JOB, verified_min=FREE)
+            # The first ones have been carried by now, the last ones haven't.
+            for key in (small[0], small[1], small[-1], "images/0.img"):
+                await scene.put(acme, key, f"overwritten {key}".encode())
+            for key in (small[2], small[-2], "images/1.img"):
+                await scene.delete(acme, key)
+            await scene.delete(acme, small[3])
+            await scene.put(acme, small[3], b"deleted, and written anew")
+            for key in ("2026/00-first", "zz-last", "images/new"):
+                await scene.put(acme, key, f"new {key}".encode())
+            job = await ledger.job(JOB)
+            assert job is not None
+            assert job.phase == "copy"
+            weather.forecast = fair
 
-        done = await ledger.until_state(JOB, "completed")
-    assert done.counts.objects_deleted == len(acme.loaded)
-    await scene.assert_moved(acme)
-    await scene.assert_audit_whole()
+            done = await ledger.until_state(JOB, "completed")
+        assert done.counts.objects_deleted == len(acme.loaded)
+        await scene.assert_moved(acme)
+        await scene.assert_audit_whole()
 
 
 @dataclass(slots=True)
