@@ -90,6 +90,7 @@ class Counted:
     claims_lost: int = 0
     jobs: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
+    revocations: list[float] = field(default_factory=list)
 
     def count_objects(self, stage: str, objects: int, size_bytes: int) -> None:
         self.objects[stage] = self.objects.get(stage, 0) + objects
@@ -108,6 +109,9 @@ class Counted:
 
     def observe_job(self, kind: str, outcome: str, seconds: float) -> None:
         self.jobs.append(outcome)
+
+    def observe_revocation(self, seconds: float) -> None:
+        self.revocations.append(seconds)
 
     def observe_pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -163,6 +167,7 @@ class World:
         self.key = KEY
         """That of the next job, under which all in the target lies in the end."""
         self.custody.add(KEY)
+        self.custody.switched = self._key_switched
         self.metrics = Counted()
         self.timings = TIMINGS
         self.object_attempts_max = 3
@@ -266,6 +271,13 @@ class World:
         self.custody.keys[self.key.arn].state = "Disabled"
         self.target_shelf.disabled_keys.add(self.key.arn)
 
+    def _key_switched(self, arn: str, state: str) -> None:
+        """The key service switched a key: the store can't use it from then on, or can again."""
+        if state == "Enabled":
+            self.target_shelf.disabled_keys.discard(arn)
+        else:
+            self.target_shelf.disabled_keys.add(arn)
+
     def enable_key(self) -> None:
         self.custody.keys[self.key.arn].state = "Enabled"
         self.target_shelf.disabled_keys.discard(self.key.arn)
@@ -313,6 +325,22 @@ class World:
         """Admit a job."""
         received = read_job_message(self.message(job_id, fields, **options))
         await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
+
+    async def revoke(
+        self, ledger: Ledger, job_id: str = "revoke-1", *, principal: str = "upstream", **options: object
+    ) -> None:
+        """Admit a revocation of the tenant's keys."""
+        await self._admit_overtaking(ledger, principal, job_id, "revoke", options=options)
+
+    async def reinstate(self, ledger: Ledger, job_id: str = "reinstate-1", undoes: str = "revoke-1") -> None:
+        """Admit a reinstatement."""
+        await self._admit_overtaking(ledger, "upstream", job_id, "reinstate", undoes=undoes)
+
+    async def _admit_overtaking(
+        self, ledger: Ledger, principal: str, job_id: str, kind: str, **fields: object
+    ) -> None:
+        body = {"schema": "rekeyd.job/1", "id": job_id, "kind": kind, "tenant": TENANT, **fields}
+        await ledger.admit_overtaking(read_job_message(json.dumps(body).encode()), principal)
 
     async def known(self, ledger: Ledger, job_id: str = "job-1") -> bool:
         """Whether the job was admitted."""
@@ -493,7 +521,10 @@ class Process:
             objects_in_flight_max=4,
             work_came=asyncio.Event(),
         )
-        self.worker = Worker(self.tools, name, jobs_max=2, segments_max=world.segments_max)
+        self.worker = self._make_worker()
+
+    def _make_worker(self) -> Worker:
+        return Worker(self.tools, self.name, jobs_max=2, segments_max=self.world.segments_max)
 
     async def _stop_writers(self) -> None:
         self.world.writers_stopped = True
@@ -518,6 +549,7 @@ class Process:
         self.worker.stop()
         async with asyncio.timeout(HANG_SECONDS):
             await asyncio.wait({task})
+        self.worker = self._make_worker()  # one that was stopped is so for good
 
     async def work(
         self,
@@ -542,7 +574,8 @@ class Process:
             if task is not None and task.done():
                 task.result()
                 raise AssertionError("the worker has stopped")
-            return (await self.direct.job(job_id)).state in until
+            known = await self.world.known(self.direct, job_id)
+            return known and (await self.direct.job(job_id)).state in until
 
         await eventually(there, seconds_max)
         return await self.direct.job(job_id)

@@ -1,7 +1,7 @@
 """The desk: what is asked of the ledger, and what never gets that far."""
 
 import json
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -32,6 +32,7 @@ class AskedLedger:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Location, Location, int, str]] = []
+        self.overtaking: list[tuple[str, str]] = []
         self.error: Exception | None = None
 
     async def admit(
@@ -47,12 +48,16 @@ class AskedLedger:
             raise self.error
         return Admission(cast("Job", None), created=True)
 
+    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
+        self.overtaking.append((received.message.id, principal))
+        return Admission(cast("Job", None), created=True)
+
     async def check(self) -> None:
         if self.error is not None:
             raise self.error
 
 
-def desk(ledger: AskedLedger, **about: frozenset[str]) -> AdmissionDesk:
+def desk(ledger: AskedLedger, **about: Any) -> AdmissionDesk:  # noqa: ANN401 - the desk's own
     return AdmissionDesk(
         cast("Ledger", ledger),
         source_pattern=LocationPattern.parse("s3://shared/tenants/{tenant}/", "source_pattern"),
@@ -114,6 +119,33 @@ async def test_an_intake_asks_only_for_what_it_may() -> None:
     with pytest.raises(RefusedError, match="kind: migrate may not be asked for here"):
         await desk(ledger, kinds=frozenset()).offer(message(), "somebody")
     assert frozenset({"migrate", "revoke", "reinstate"}) == KNOWN_KINDS
+
+
+@pytest.mark.parametrize("mode", ["disable", "destroy"])
+async def test_what_destroys_is_taken_only_where_it_may_be_asked_for(mode: str) -> None:
+    ledger = AskedLedger()
+    raw = overtaking("revoke", options={"mode": mode})
+
+    await desk(ledger).offer(raw, "a person")
+    assert ledger.overtaking == [("acme-1", "a person")]
+    if mode == "destroy":
+        with pytest.raises(RefusedError, match="destroy may not be asked for here"):
+            await desk(ledger, may_destroy=False).offer(raw, "a queue")
+    else:
+        await desk(ledger, may_destroy=False).offer(raw, "a queue")
+
+
+async def test_what_reinstates_names_what_it_undoes() -> None:
+    ledger = AskedLedger()
+    with pytest.raises(RefusedError, match="undoes"):
+        await desk(ledger).offer(overtaking("reinstate"), "a person")
+    await desk(ledger).offer(overtaking("reinstate", undoes="acme-revoke-1"), "a person")
+    assert ledger.overtaking == [("acme-1", "a person")]
+
+
+def overtaking(kind: str, **fields: object) -> bytes:
+    body = {"schema": "rekeyd.job/1", "id": "acme-1", "kind": kind, "tenant": "acme"}
+    return json.dumps(body | fields).encode()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ PROMISED = {
     "rekeyd_job_duration_seconds": ("histogram", {"kind", "outcome"}),
     "rekeyd_store_request_duration_seconds": ("histogram", {"store", "operation"}),
     "rekeyd_writes_paused_seconds": ("histogram", set()),
+    "rekeyd_revocation_effective_seconds": ("histogram", set()),
     "rekeyd_ledger_commit_duration_seconds": ("histogram", set()),
     "rekeyd_pace_concurrency": ("gauge", {"store"}),
     "rekeyd_build_info": ("gauge", {"version"}),

@@ -56,6 +56,12 @@ async def resume(settings: Settings, job_id: str, principal: str) -> Job:
         return await ledger.resume_job(job_id, principal)
 
 
+async def approve(settings: Settings, job_id: str, principal: str) -> Job:
+    """Agree to what a held job asks for, or accept how it stands."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.approve_job(job_id, principal)
+
+
 async def cancel(settings: Settings, job_id: str, principal: str, waiting: Callable[[float], None]) -> Job:
     """End a job, and wait until no call of those who worked on it can be under way any more.
 

@@ -211,6 +211,18 @@ def resume_command(
         _print_changed(asyncio.run(asking.resume(settings, job_id, principal())), as_json=as_json)
 
 
+@app.command("approve")
+def approve_command(
+    context: typer.Context, job_id: JobId, *, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Agree to what a held job can't undo, or accept that data can be read elsewhere."""
+    with reported():
+        settings = settings_of(context, config)
+        from rekeyd.cli import asking
+
+        _print_changed(asyncio.run(asking.approve(settings, job_id, principal())), as_json=as_json)
+
+
 @app.command("cancel")
 def cancel_command(
     context: typer.Context, job_id: JobId, *, config: ConfigOption = None, as_json: JsonOption = False

@@ -8,7 +8,7 @@ kms:DescribeKey takes the ARN of another account's key or alias (AWS KMS API Ref
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +17,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from rekeyd.domain.errors import CustodyError, KeyForbiddenError
+from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError
 from rekeyd.domain.key import KeyDescription, KmsKey
 
 if TYPE_CHECKING:
@@ -87,6 +87,44 @@ class AwsKms:
             )
         except KeyError as missing:
             raise CustodyError(f"kms:DescribeKey of {key.arn}: no {missing}") from missing
+
+    async def disable(self, arn: str) -> str:
+        """kms:DisableKey. See the port."""
+        return await self._switch("DisableKey", arn, lambda kms: kms.disable_key(KeyId=arn))
+
+    async def enable(self, arn: str) -> str:
+        """kms:EnableKey. See the port."""
+        return await self._switch("EnableKey", arn, lambda kms: kms.enable_key(KeyId=arn))
+
+    async def delete_material(self, arn: str) -> str:
+        """kms:DeleteImportedKeyMaterial, of a key whose origin is EXTERNAL. See the port."""
+        described = await self._describe(arn.split(":")[3], arn)
+        if described is not None and described.get("Origin") != "EXTERNAL":
+            raise ForeignKeyError(f"{arn}: its material was not imported, it is the key service's own")
+        return await self._switch(
+            "DeleteImportedKeyMaterial", arn, lambda kms: kms.delete_imported_key_material(KeyId=arn)
+        )
+
+    async def _switch(self, operation: str, arn: str, call: Callable[[KMSClient], Awaitable[Any]]) -> str:
+        """One call for a key of our own account, which the endpoint's credentials belong to.
+
+        None of these takes another account's key ("Cross-account use: No", AWS KMS API Reference, "DisableKey",
+        "EnableKey", "DeleteImportedKeyMaterial").
+        """
+        try:
+            async with asyncio.timeout(self._access.request_seconds_max):
+                async with self._client(arn.split(":")[3]) as kms:
+                    answer = await call(kms)
+            return str(answer["ResponseMetadata"].get("RequestId", ""))
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            words = f"kms:{operation} of {arn}: {error}"
+            if code in _FORBIDDEN_CODES:
+                raise KeyForbiddenError(words) from error
+            raise CustodyError(words) from error
+        except (BotoCoreError, aiohttp.ClientError, OSError, KeyError, ValueError) as error:
+            words = str(error) or type(error).__name__
+            raise CustodyError(f"kms:{operation} of {arn}: {words}") from error
 
     async def _describe(self, region: str, name: str) -> Mapping[str, Any] | None:
         try:

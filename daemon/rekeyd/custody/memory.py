@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from rekeyd.domain.errors import CustodyError, KeyForbiddenError
+from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError
 from rekeyd.domain.key import KeyDescription, KmsKey
 
 
@@ -15,6 +16,8 @@ class StoredKey:
     state: str = "Enabled"
     usage: str = "ENCRYPT_DECRYPT"
     spec: str = "SYMMETRIC_DEFAULT"
+    imported: bool = False
+    """Whether its material came from outside, and so can be deleted."""
 
 
 class MemoryCustody:
@@ -28,6 +31,12 @@ class MemoryCustody:
         """Every description fails with CustodyError."""
         self.forbidden: set[str] = set()
         """ARNs of keys that we may not describe."""
+        self.foreign: set[str] = set()
+        """ARNs of keys in somebody else's account."""
+        self.switched: Callable[[str, str], None] = lambda _arn, _state: None
+        """Told of each key that is switched, and its state."""
+        self.requests = 0
+        """How often a key was switched."""
         self.descriptions = 0
         """How often it was asked."""
 
@@ -53,6 +62,34 @@ class MemoryCustody:
             spec=stored.spec,
             alias_target_arn=None if pointed is None else target_arn,
         )
+
+    async def disable(self, arn: str) -> str:
+        """See the port."""
+        return self._switch(arn, "Disabled")
+
+    async def enable(self, arn: str) -> str:
+        """See the port."""
+        return self._switch(arn, "Enabled")
+
+    async def delete_material(self, arn: str) -> str:
+        """See the port."""
+        stored = self.keys.get(arn)
+        if stored is not None and not stored.imported:
+            raise ForeignKeyError(f"{arn}: its material was not imported")
+        return self._switch(arn, "PendingImport")
+
+    def _switch(self, arn: str, state: str) -> str:
+        if self.unreachable:
+            raise CustodyError(f"{arn}: the key service is unreachable")
+        if arn in self.foreign:
+            raise ForeignKeyError(f"{arn} is in another account")
+        stored = self._look_up(arn)
+        if stored is None:
+            raise CustodyError(f"there is no key {arn}")
+        stored.state = state
+        self.switched(arn, state)
+        self.requests += 1
+        return f"request-{self.requests}"
 
     def _look_up(self, arn: str) -> StoredKey | None:
         if arn in self.forbidden:

@@ -24,6 +24,9 @@ Policy = Mapping[str, object]
 OUR_SID_PREFIX = "rekeyd"
 """Statements whose Sid begins with it are ours to write and to take away; all others are somebody else's."""
 
+REFUSAL_SID = OUR_SID_PREFIX + "DenyRevoked"
+"""Of the statement that a revocation adds, and its reinstatement takes away."""
+
 _VERSION = "2012-10-17"
 _ALGORITHM = "s3:x-amz-server-side-encryption"
 _KEY_ID = "s3:x-amz-server-side-encryption-aws-kms-key-id"
@@ -77,6 +80,36 @@ def our_statements(writing: Writing) -> tuple[Statement, ...]:
     if writing.denies_plain_http:
         statements.append(_deny("PlainHttp", "s3:*", [bucket, f"{bucket}/*"], {"Bool": {_SECURE: "false"}}))
     return tuple(statements)
+
+
+def refusal(bucket: str, partition: str = "aws") -> Statement:
+    """The statement by which a bucket refuses everybody whatever concerns its objects, us included.
+
+    What concerns the bucket itself stays allowed to whom it is: else nobody could take the statement away.
+    """
+    return {
+        "Sid": REFUSAL_SID,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": f"arn:{partition}:s3:::{bucket}/*",
+    }
+
+
+def refuses_everybody(policy: Policy) -> bool:
+    """Whether the refusal is in it."""
+    return any(_sid(each) == REFUSAL_SID for each in _statements(policy))
+
+
+def with_refusal(policy: Policy, statement: Statement) -> Policy:
+    """The policy with the refusal in it; all others' statements stay."""
+    return {"Version": _VERSION, **policy, "Statement": [*_statements(without_refusal(policy)), statement]}
+
+
+def without_refusal(policy: Policy) -> Policy:
+    """The policy without it."""
+    others = [each for each in _statements(policy) if _sid(each) != REFUSAL_SID]
+    return {"Version": _VERSION, **policy, "Statement": others}
 
 
 def with_ours(policy: Policy, ours: Sequence[Statement]) -> Policy:

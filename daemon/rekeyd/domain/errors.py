@@ -136,5 +136,9 @@ class KeyForbiddenError(CustodyError):
     """The key service knows us and refuses: the key's policy doesn't let us."""
 
 
+class ForeignKeyError(CustodyError):
+    """The key is in somebody else's account: only its owner can do that with it."""
+
+
 class DriftError(RekeydError):
     """The dedicated bucket isn't as it was provisioned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from rekeyd.domain.errors import RefusedError
-from rekeyd.domain.job import KNOWN_KINDS, MigrateMessage, read_job_message
+from rekeyd.domain.job import KNOWN_KINDS, MigrateMessage, RevokeMessage, read_job_message
 from rekeyd.domain.tenant import LocationPattern, admitted_locations
 from rekeyd.ledger.port import Admission, Ledger
 
@@ -25,12 +25,15 @@ class AdmissionDesk:
         target_pattern: LocationPattern,
         grace_seconds: int,
         kinds: Collection[str] = KNOWN_KINDS,
+        may_destroy: bool = True,
     ) -> None:
+        """`may_destroy`: whether a revocation that deletes key material may be asked for here."""
         self._ledger = ledger
         self._source_pattern = source_pattern
         self._target_pattern = target_pattern
         self._grace_seconds = grace_seconds
         self._kinds = frozenset(kinds)
+        self._may_destroy = may_destroy
 
     async def offer(self, raw: bytes, principal: str) -> Admission:
         """Admit the job that `raw` asks for, in the name of `principal`.
@@ -42,6 +45,8 @@ class AdmissionDesk:
         message = received.message
         if message.kind not in self._kinds:
             raise RefusedError("kind", f"{message.kind} may not be asked for here")
+        if isinstance(message, RevokeMessage) and message.options.mode == "destroy" and not self._may_destroy:
+            raise RefusedError("options.mode", "destroy may not be asked for here: have a person submit it")
         if not isinstance(message, MigrateMessage):
             return await self._ledger.admit_overtaking(received, principal)
         source, target = admitted_locations(

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 import structlog
 
-from rekeyd.domain.bucket_policy import Statement, Writing, our_statements, policy_drift, with_ours
+from rekeyd.domain.bucket_policy import (
+    Statement,
+    Writing,
+    our_statements,
+    policy_drift,
+    refusal,
+    refuses_everybody,
+    with_ours,
+    with_refusal,
+    without_refusal,
+)
 from rekeyd.domain.job import Job
 from rekeyd.jobs.tools import Store
 from rekeyd.stores.buckets import BucketDescription, BucketRules
@@ -31,6 +41,30 @@ async def set_rules(store: Store, job: Job, claim: LiveClaim) -> BucketRules:
     if days is not None and not _expire_in_time(days):
         await store.buckets.expire_unfinished_uploads(name, UPLOADS_EXPIRE_AFTER_DAYS, claim=claim)
     return rules
+
+
+async def refuse_everybody(store: Store, bucket: str, claim: LiveClaim) -> bool:
+    """Have a dedicated bucket refuse everybody whatever concerns its objects; False where the store has no such thing.
+
+    A bucket that isn't there, or was never provisioned, holds nothing. Raises StoreError.
+    """
+    if await store.buckets.describe(bucket) is None:
+        return True
+    policy = (await store.buckets.describe_rules(bucket)).policy
+    if policy is None:
+        return False
+    if not policy or refuses_everybody(policy):
+        return True
+    return await store.buckets.set_policy(bucket, with_refusal(policy, refusal(bucket)), claim=claim)
+
+
+async def refuse_nobody(store: Store, bucket: str, claim: LiveClaim) -> None:
+    """Take that back. Raises StoreError."""
+    if await store.buckets.describe(bucket) is None:
+        return
+    policy = (await store.buckets.describe_rules(bucket)).policy
+    if policy is not None and refuses_everybody(policy):
+        await store.buckets.set_policy(bucket, without_refusal(policy), claim=claim)
 
 
 def rules_drift(store: Store, job: Job, rules: BucketRules) -> str:

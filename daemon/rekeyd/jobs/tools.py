@@ -35,6 +35,8 @@ class JobMetrics(Protocol):
 
     def observe_pause(self, seconds: float) -> None: ...
 
+    def observe_revocation(self, seconds: float) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Store:

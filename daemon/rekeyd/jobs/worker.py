@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Never, TypeVar, assert_never
 
@@ -20,11 +20,13 @@ from rekeyd.domain.errors import (
     RekeydError,
     StoreError,
 )
-from rekeyd.domain.job import Job
+from rekeyd.domain.job import Job, JobKind
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.migrate import migrate
 from rekeyd.jobs.outage import Outage
+from rekeyd.jobs.reinstate import reinstate
+from rekeyd.jobs.revoke import revoke
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.segment import SegmentWork
 from rekeyd.jobs.tools import Tools
@@ -34,6 +36,13 @@ from rekeyd.ledger.port import JobClaim, SegmentClaim
 log = structlog.get_logger()
 
 C = TypeVar("C", JobClaim, SegmentClaim)
+
+STORIES: Mapping[JobKind, Callable[[JobRun], Awaitable[Ending]]] = {
+    "migrate": migrate,
+    "revoke": revoke,
+    "reinstate": reinstate,
+}
+"""What each kind of job is about."""
 
 _RETRY_SECONDS_BASE = 2.0
 """After an unforeseen error a job is due again in so long, twice as long after each further one."""
@@ -180,7 +189,7 @@ class Worker:
         """How the story ends, also where it ends in an error that is somebody's to mend."""
         try:
             return await first_of(
-                migrate(run), run.kept.keep(), self._stopped(), self._watch_deadline(run.job)
+                STORIES[run.job.kind](run), run.kept.keep(), self._stopped(), self._watch_deadline(run.job)
             )
         except (ClaimLostError, LedgerError):
             raise

@@ -57,7 +57,8 @@ async def serve(settings: Settings) -> int:
                 jobs_max=settings.limits.jobs_max,
                 segments_max=settings.limits.segments_in_flight_max,
             )
-            desk = admission(settings, ledger, settings.intake.sqs.kinds)
+            # A queue's sender is nobody in particular.
+            desk = admission(settings, ledger, settings.intake.sqs.kinds, may_destroy=False)
             sqs = sqs_intake(settings, desk, metrics.count_message)
             comparison = Comparison(tools, holder)
             intakes: list[Intake] = [] if sqs is None else [sqs]

@@ -47,7 +47,9 @@ async def look_at_ledger(settings: Settings) -> str:
     return f"{url} isn't there yet: `rekeyd serve` makes it, and `rekeyd submit`"
 
 
-def admission(settings: Settings, ledger: Ledger, kinds: Collection[str] = KNOWN_KINDS) -> AdmissionDesk:
+def admission(
+    settings: Settings, ledger: Ledger, kinds: Collection[str] = KNOWN_KINDS, *, may_destroy: bool = True
+) -> AdmissionDesk:
     """Where job messages of these kinds are handed in. Raises SettingsError where the patterns are empty."""
     source_pattern, target_pattern = settings.require_patterns()
     return AdmissionDesk(
@@ -56,4 +58,5 @@ def admission(settings: Settings, ledger: Ledger, kinds: Collection[str] = KNOWN
         target_pattern=target_pattern,
         grace_seconds=settings.migrate.grace_seconds,
         kinds=kinds,
+        may_destroy=may_destroy,
     )

@@ -47,6 +47,7 @@ JOB_BUCKETS = (
 )
 REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 PAUSE_BUCKETS = (1, 2.5, 5, 10, 20, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, HOUR)
+REVOCATION_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR)
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -117,6 +118,11 @@ class Metrics:
         self._request_seconds = self._histogram(
             "store_request_duration_seconds", "Of one attempt.", REQUEST_BUCKETS, "store", "operation"
         )
+        self._revoked_seconds = self._histogram(
+            "revocation_effective_seconds",
+            "From the admission of a revocation until reading failed everywhere.",
+            REVOCATION_BUCKETS,
+        )
         self._paused_seconds = self._histogram(
             "writes_paused_seconds", "How long a tenant's writers were stopped.", PAUSE_BUCKETS
         )
@@ -173,6 +179,10 @@ class Metrics:
     def observe_job(self, kind: str, outcome: str, seconds: float) -> None:
         """A job has ended, in the state `outcome`."""
         self._job_seconds.labels(kind, outcome).observe(seconds)
+
+    def observe_revocation(self, seconds: float) -> None:
+        """See `rekeyd.jobs.tools`: from a revocation's admission until nothing could be read any more."""
+        self._revoked_seconds.observe(seconds)
 
     def observe_pause(self, seconds: float) -> None:
         """A tenant's writers may go on."""

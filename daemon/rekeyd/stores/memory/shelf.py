@@ -11,8 +11,9 @@ from typing import assert_never
 
 from awscrt.checksums import crc64nvme as crc64nvme_of
 
-from rekeyd.domain.bucket_policy import Policy
+from rekeyd.domain.bucket_policy import Policy, refuses_everybody
 from rekeyd.domain.errors import (
+    AccessDeniedError,
     ArchivedError,
     CustomerKeyError,
     KeyUnusableError,
@@ -76,7 +77,7 @@ class Bucket:
     public_access_blocked: bool = False
     object_lock: bool = False
     policy: Policy = field(default_factory=dict)
-    """Kept, not enforced: nobody here has a name."""
+    """Kept, and enforced where it refuses everybody: else nobody here has a name."""
     unfinished_uploads_expire_after_days: int = 0
 
 
@@ -106,9 +107,16 @@ class Shelf:
             raise NotFoundError(operation, f"no bucket {name!r}", code="NoSuchBucket")
         return self.buckets[name]
 
+    def open_bucket(self, operation: str, name: str) -> Bucket:
+        """The bucket, for a call about an object in it. Raises AccessDeniedError where it refuses everybody."""
+        bucket = self.bucket(operation, name)
+        if refuses_everybody(bucket.policy):
+            raise AccessDeniedError(operation, f"the policy of {name!r} denies it", code="AccessDenied")
+        return bucket
+
     def stored(self, operation: str, bucket: str, key: str, version_id: str | None = None) -> Stored:
         """The object under a key, or the version with an id. Raises NotFoundError."""
-        objects = self.bucket(operation, bucket).objects
+        objects = self.open_bucket(operation, bucket).objects
         found = objects.get(key) if version_id is None else objects.find(key, version_id)
         if found is None:
             code = "NoSuchKey" if version_id is None else "NoSuchVersion"
@@ -165,7 +173,7 @@ class Shelf:
         self, operation: str, bucket: str, key: str, stored: Stored, condition: WriteCondition
     ) -> Written:
         """Put an object in its place. Raises PreconditionError."""
-        objects = self.bucket(operation, bucket).objects
+        objects = self.open_bucket(operation, bucket).objects
         if not _holds(condition, objects.get(key)):
             error = PreconditionError(operation, f"{key!r}: {condition} doesn't hold")
             error.side = "target"

@@ -1,0 +1,75 @@
+"""The story of a reinstatement: what one revocation withdrew is given back, once all of it can be read again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rekeyd.domain.errors import ForeignKeyError
+from rekeyd.domain.job import ReinstateMessage
+from rekeyd.jobs.bucket_rules import refuse_nobody
+from rekeyd.jobs.canaries import readability
+from rekeyd.jobs.endings import Completed, Ending, Failed, Held
+from rekeyd.jobs.revoke import targets_of
+from rekeyd.jobs.run import JobRun
+from rekeyd.ledger.port import TenantKey, TenantMove
+
+_LOOKS_MAX = 20
+"""So often is looked, one `key_check_seconds` apart, before the attempt is held and begun anew."""
+
+
+async def reinstate(run: JobRun) -> Ending:
+    """Enable the keys, open the buckets, and let the tenant's placement and jobs go on where they were.
+
+    Placement says so last: until then nobody is sent to what can't be read.
+    """
+    message, ledger = run.job.message, run.tools.ledger
+    assert isinstance(message, ReinstateMessage), "the worker's table says so"
+    record, _ = await ledger.placement(run.job.tenant)
+    if record is not None and record.phase == "revoked" and record.revoked_by != message.undoes:
+        return Failed(f"the tenant is revoked by {record.revoked_by} by now, not by {message.undoes}")
+    await ledger.begin_job(run.claim)
+    await ledger.enter_phase(run.claim, "restore")
+    keys = await ledger.tenant_keys(run.job.tenant)
+    destroyed = [key.ref for key in keys if key.state == "destroyed"]
+    if destroyed:
+        words = f"the material of {', '.join(destroyed)} was deleted: bring the same material anew"
+        return Held("key_unusable", words, by_itself=False)
+    did = {key.ref: await _enable(run, key) for key in keys if key.state == "revoked"}
+    moves = await ledger.tenant_moves_of(run.job.tenant)
+    for target in targets_of(moves):
+        await refuse_nobody(run.tools.store_of(target), target.bucket, run.kept)
+    held = await _until_readable(run, moves)
+    if held is not None:
+        return held
+    await ledger.note_result(run.claim, "reinstatement.result", {"keys": did, "undid": message.undoes})
+    await ledger.lift_revocation(run.claim)
+    await ledger.enter_phase(run.claim, "done")
+    run.tools.work_came.set()
+    return Completed()
+
+
+async def _enable(run: JobRun, key: TenantKey) -> str:
+    """Raises CustodyError where it can't be done now."""
+    if key.arn is None:
+        return "never imported"
+    try:
+        await run.tools.custody.enable(key.arn)
+    except ForeignKeyError as error:
+        return f"not touched: {error}"
+    return "enabled"
+
+
+async def _until_readable(run: JobRun, moves: Sequence[TenantMove]) -> Held | None:
+    """Until every bucket that holds anything can be read: keys and policies take effect after a while."""
+    closed: list[str] = []
+    for _ in range(_LOOKS_MAX):
+        seen = {t: await readability(run.tools.store_of(t), t) for t in targets_of(moves)}
+        closed = [f"{target.bucket} is {word}" for target, word in seen.items() if word not in _OPEN]
+        if not closed:
+            return None
+        await asyncio.sleep(run.tools.timings.key_check_seconds)
+    return Held("key_unusable", f"{'; '.join(closed)}: is each key enabled, the tenant's own as well?")
+
+
+_OPEN = ("empty", "readable")
