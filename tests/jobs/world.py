@@ -70,6 +70,7 @@ TIMINGS = Timings(
     call_seconds_max=10.0,
     held_recheck_seconds=60.0,
     key_check_seconds=0.03,
+    key_watch_seconds=0.03,
     poll_seconds=0.02,
     job_attempts_max=3,
 )

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 
 import rekeyd
 from rekeyd.jobs.comparison import Comparison
+from rekeyd.jobs.key_watch import KeyWatch
 from rekeyd.jobs.tools import Tools
 from rekeyd.jobs.worker import Worker
-from rekeyd.ledger.port import TenantMove
+from rekeyd.ledger.port import Ledger
 from rekeyd.service import daemon
 from rekeyd.service.ledger import open_ledger
 from rekeyd.settings import Settings
@@ -137,14 +138,10 @@ class WorkerDouble:
             raise
 
 
-def compared() -> Comparison:
-    """One that has nothing to do."""
-    tools = cast("Tools", SimpleNamespace(ledger=SimpleNamespace(tenant_moves=no_moves)))
-    return Comparison(tools, "a daemon")
-
-
-async def no_moves(_after: str, _tenants_max: int) -> list[TenantMove]:
-    return []
+def with_nothing_to_do(ledger: Ledger) -> tuple[Comparison, KeyWatch]:
+    """In an empty ledger there is nothing to compare, nor to watch."""
+    tools = cast("Tools", SimpleNamespace(ledger=ledger, timings=SimpleNamespace(key_watch_seconds=60)))
+    return Comparison(tools, "a daemon"), KeyWatch(tools, "a daemon")
 
 
 Serve = Callable[[WorkerDouble, int], Awaitable[int]]
@@ -158,7 +155,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
 
         async def run(worker: WorkerDouble, signals: int) -> int:
             metrics = Metrics(rekeyd.__version__)
-            served = daemon._Daemon(settings, ledger, metrics, cast("Worker", worker), compared(), [])
+            aside = with_nothing_to_do(ledger)
+            served = daemon._Daemon(settings, ledger, metrics, cast("Worker", worker), aside, [])
             running = asyncio.create_task(served.run())
             await worker.working.wait()
             os.kill(os.getpid(), signal.SIGTERM)

@@ -13,6 +13,7 @@ from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.conditions import prove_conditions
 from rekeyd.jobs.control import examine_control
 from rekeyd.jobs.cutover import cut_over, open_target
+from rekeyd.jobs.drift import dedicated_drift
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.preflight import Ready, preflight
@@ -171,12 +172,23 @@ async def _retire(run: JobRun) -> Ending:
     await ledger.enter_phase(run.claim, "retire")
     if not await canary_reads(run.tools, run.job):
         return Held("drift", "the canary in the target is gone, or isn't the tenant's")
+    drift = await _target_drift(run)
+    if drift:
+        return Held("drift", drift)
     while await ledger.plan_retirement(run.claim):
         run.tools.work_came.set()
         await asyncio.sleep(run.tools.timings.poll_seconds)
     remark = await _remaining(run)
     await ledger.enter_phase(run.claim, "done")
     return Completed(remark)
+
+
+async def _target_drift(run: JobRun) -> str:
+    """What no longer protects the copies, before their sources go."""
+    job = run.job
+    keys = await run.tools.ledger.tenant_keys(job.tenant)
+    others = sorted(key.arn for key in keys if key.arn not in (None, job.key.arn) and key.arn is not None)
+    return await dedicated_drift(run.tools.target_of(job), job.target.bucket, job.tenant, job.key.arn, others)
 
 
 async def _remaining(run: JobRun) -> str | None:

@@ -71,6 +71,7 @@ class Timings:
     call_seconds_max: float
     held_recheck_seconds: float
     key_check_seconds: float
+    key_watch_seconds: float
     poll_seconds: float
     job_attempts_max: int
 

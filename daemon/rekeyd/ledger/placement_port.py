@@ -94,6 +94,12 @@ class PlacementLedger(Protocol):
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         """Record the state of the job's key; a state that it has already is no change and no audit record."""
 
+    async def observe_key(self, ref: str, state: KeyState, reason: str, actor: str) -> bool:
+        """Record that a key that was `active` is `unavailable`, or the other way round; gives whether that is news.
+
+        A key in any other state stays in it.
+        """
+
     async def keep_canary(self, claim: JobClaim, token: str) -> str:
         """Record by which token the canary in the claim's target is known, before it is written there.
 

@@ -45,6 +45,7 @@ class TenantKey:
 
     ref: str
     """By which jobs name it."""
+    tenant: str
     kind: str
     state: KeyState
     former_state: KeyState | None

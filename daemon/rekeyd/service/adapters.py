@@ -209,6 +209,7 @@ def _timings(settings: Settings) -> Timings:
         call_seconds_max=limits.request_seconds_max,
         held_recheck_seconds=limits.held_recheck_seconds,
         key_check_seconds=limits.key_check_seconds,
+        key_watch_seconds=limits.key_watch_seconds,
         poll_seconds=limits.poll_seconds,
         job_attempts_max=limits.job_attempts_max,
     )

@@ -17,6 +17,7 @@ from rekeyd import __version__
 from rekeyd.domain.errors import LedgerError, MissingCredentialsError, RekeydError
 from rekeyd.intake.port import Intake
 from rekeyd.jobs.comparison import Comparison
+from rekeyd.jobs.key_watch import KeyWatch
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
 from rekeyd.service.adapters import open_tools, sqs_intake
@@ -60,9 +61,9 @@ async def serve(settings: Settings) -> int:
             # A queue's sender is nobody in particular.
             desk = admission(settings, ledger, settings.intake.sqs.kinds, may_destroy=False)
             sqs = sqs_intake(settings, desk, metrics.count_message)
-            comparison = Comparison(tools, holder)
+            comparison, watch = Comparison(tools, holder), KeyWatch(tools, holder)
             intakes: list[Intake] = [] if sqs is None else [sqs]
-            daemon = _Daemon(settings, ledger, metrics, worker, comparison, intakes)
+            daemon = _Daemon(settings, ledger, metrics, worker, (comparison, watch), intakes)
             return await daemon.run()
     except (LedgerError, MissingCredentialsError) as error:
         log.error("not_started", error=str(error))  # noqa: TRY400 - the text says it all
@@ -85,14 +86,14 @@ class _Daemon:
         ledger: Ledger,
         metrics: Metrics,
         worker: Worker,
-        comparison: Comparison,
+        aside: tuple[Comparison, KeyWatch],
         intakes: list[Intake],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._metrics = metrics
         self._worker = worker
-        self._comparison = comparison
+        self._comparison, self._watch = aside
         self._intakes = intakes
         self._first_signal = asyncio.Event()
         self._second_signal = asyncio.Event()
@@ -117,11 +118,12 @@ class _Daemon:
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
-            comparing = group.create_task(self._comparison.run())
+            aside = [group.create_task(each.run()) for each in (self._comparison, self._watch)]
             working = [group.create_task(self._worker.run())]
             working += [group.create_task(intake.run()) for intake in self._intakes]
             await asyncio.wait(working)
-            comparing.cancel()
+            for task in aside:
+                task.cancel()
 
     async def _drain(self, work: asyncio.Task[None]) -> int:
         """Take nothing more, and wait for what is in flight: until it has ended, its time is up, or a second signal."""

@@ -230,6 +230,8 @@ class LimitsSettings(Section):
     """After how long a held job is looked at again, and the key of one that waits out its grace."""
     key_check_seconds: Annotated[float, Field(gt=0, le=60)] = 5
     """How often the key of a running job is checked."""
+    key_watch_seconds: Seconds = 60
+    """How often every tenant's key, and the configuration of its dedicated bucket, is looked at."""
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
     """How often an idle worker asks the ledger for work."""
     connections_max: Concurrency = 160

@@ -250,6 +250,9 @@ class SqlLedger:
     async def set_key_state(self, claim: JobClaim, state: KeyState) -> None:
         await self._write(placements.set_key_state, claim, state)
 
+    async def observe_key(self, ref: str, state: KeyState, reason: str, actor: str) -> bool:
+        return await self._write(placements.observe_key, ref, state, reason, actor)
+
     async def keep_canary(self, claim: JobClaim, token: str) -> str:
         return await self._write(placements.keep_canary, claim, token)
 

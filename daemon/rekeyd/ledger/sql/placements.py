@@ -163,6 +163,25 @@ def set_key_state(tx: Transaction, claim: JobClaim, state: KeyState) -> None:
     change_key_state(tx, claim, {"pending": state, "active": state, "unavailable": state})
 
 
+def observe_key(tx: Transaction, ref: str, state: KeyState, reason: str, actor: str) -> bool:
+    """Record how a key was found, whoever looked."""
+    key = tx.db.execute(sa.select(keys).where(keys.c.ref == ref)).one_or_none()
+    if key is None or key.state == state or {key.state, state} != {"active", "unavailable"}:
+        return False
+    tx.db.execute(sa.update(keys).where(keys.c.ref == ref).values(state=state, changed_at=tx.now()))
+    tx.record(
+        "key.state",
+        actor=actor,
+        tenant=key.tenant,
+        job=None,
+        outcome=state,
+        former=key.state,
+        key=ref,
+        reason=reason or None,
+    )
+    return True
+
+
 def keep_canary(tx: Transaction, claim: JobClaim, token: str) -> str:
     """Record the canary's token, unless one is recorded; gives the one that is."""
     change_job(tx.db, claim)

@@ -118,6 +118,7 @@ def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
     return [
         TenantKey(
             ref=row.ref,
+            tenant=row.tenant,
             kind=row.kind,
             state=row.state,
             former_state=row.former_state,

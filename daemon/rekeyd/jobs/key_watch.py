@@ -1,0 +1,120 @@
+"""The watch over all tenants' keys and buckets, whether or not a job is under way: what changes is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from itertools import islice
+from typing import Literal, Never
+
+import structlog
+
+from rekeyd.domain.errors import CustodyError, KeyForbiddenError, LedgerError, StoreError
+from rekeyd.domain.key import KeyFinding, KeyState, KmsKey, key_finding
+from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.drift import dedicated_drift
+from rekeyd.jobs.tools import Tools
+from rekeyd.ledger.port import TenantKey
+
+log = structlog.get_logger()
+
+_AT_ONCE = 16
+"""So many keys, or buckets, are asked about at once."""
+_WATCHED: tuple[KeyState, ...] = ("active", "unavailable", "archived")
+_ENDANGERED = frozenset({"key_pending_deletion"})
+"""Faults after which the data will be lost for good, unless somebody acts."""
+
+
+class KeyWatch:
+    """Looks at every key, and at every dedicated bucket, on an interval."""
+
+    def __init__(self, tools: Tools, actor: str) -> None:
+        """`actor` is who is named in the audit trail where the state of a key changes."""
+        self._tools = tools
+        self._actor = actor
+
+    async def run(self) -> Never:
+        """Look until cancelled. What can't be reached is looked at the next time."""
+        while True:
+            try:
+                await self.look()
+            except LedgerError as error:
+                log.warning("ledger_not_reached", error=str(error))
+            await asyncio.sleep(self._tools.timings.key_watch_seconds)
+
+    async def look(self) -> None:
+        """Once at everything. Raises LedgerError."""
+        keys = await self._tools.ledger.tenant_keys()
+        await _some_at_once(self._look_at_key(key) for key in keys if key.state in _WATCHED)
+        tenants = list(dict.fromkeys(key.tenant for key in keys))
+        await _some_at_once(self._look_at_bucket(tenant, keys) for tenant in tenants)
+
+    async def _look_at_key(self, key: TenantKey) -> None:
+        if key.arn is None or key.alias is None:
+            return
+        finding = await self._finding(KmsKey(kind="kms", arn=key.arn, alias=key.alias), key.state)
+        if finding == "silent":
+            return
+        if isinstance(finding, KeyFinding) and finding.fault in _ENDANGERED:
+            log.error("key_endangered", tenant=key.tenant, key=key.ref, advice=finding.advice)
+        if key.state == "archived":
+            return
+        state: KeyState = "active" if finding is None else "unavailable"
+        reason = "" if finding is None else f"{finding.fault}: {finding.advice}"
+        if await self._tools.ledger.observe_key(key.ref, state, reason, self._actor):
+            say = log.info if finding is None else log.warning
+            say("key_available" if finding is None else "key_unavailable", tenant=key.tenant, reason=reason)
+
+    async def _finding(self, key: KmsKey, state: KeyState) -> KeyFinding | Literal["silent"] | None:
+        metrics = self._tools.metrics
+        try:
+            description = await self._tools.custody.describe(key)
+        except KeyForbiddenError as error:
+            finding = KeyFinding("key_access_denied", str(error))
+        except CustodyError as error:
+            metrics.count_key_check("custody_unavailable")
+            log.warning("key_not_looked_at", key=key.arn, error=str(error))
+            return "silent"
+        else:
+            if description is None:
+                finding = KeyFinding("key_missing", f"there is no key {key.arn}")
+            elif (found := key_finding(key, description, None)) is not None:
+                finding = found
+            else:
+                metrics.count_key_check("usable")
+                return None
+        if state == "archived" and finding.fault == "key_alias_mismatch":
+            return None  # its alias points at its successor
+        metrics.count_key_check(finding.fault)
+        return finding
+
+    async def _look_at_bucket(self, tenant: str, keys: Sequence[TenantKey]) -> None:
+        ledger = self._tools.ledger
+        record, _ = await ledger.placement(tenant)
+        if record is None or record.phase != "dedicated" or record.target is None or record.key_ref is None:
+            return
+        if await ledger.jobs(tenant=tenant, state="running"):
+            return  # whoever changes the bucket looks at it, too
+        drift = await self._drift(record, keys)
+        if drift:
+            log.error("bucket_drift", tenant=tenant, target=str(record.target), drift=drift)
+
+    async def _drift(self, record: PlacementRecord, keys: Sequence[TenantKey]) -> str:
+        arns = {key.ref: key.arn for key in keys if key.tenant == record.tenant and key.arn is not None}
+        assert record.target is not None, "dedicated without a target"
+        default = arns.pop(record.key_ref or "", None)
+        if default is None:
+            return ""
+        store = self._tools.store_of(record.target)
+        try:
+            others = sorted(arns.values())
+            return await dedicated_drift(store, record.target.bucket, record.tenant, default, others)
+        except StoreError as error:
+            log.warning("bucket_not_looked_at", tenant=record.tenant, error=str(error))
+            return ""
+
+
+async def _some_at_once(calls: Iterable[Awaitable[None]]) -> None:
+    waiting = iter(calls)
+    while batch := list(islice(waiting, _AT_ONCE)):
+        await asyncio.gather(*batch)
