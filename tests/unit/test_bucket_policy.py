@@ -9,7 +9,17 @@ from itertools import product
 
 import pytest
 
-from rekeyd.domain.bucket_policy import Policy, Writing, our_statements, policy_drift, with_ours
+from rekeyd.domain.bucket_policy import (
+    Policy,
+    Writing,
+    our_statements,
+    policy_drift,
+    refusal,
+    refuses_everybody,
+    with_ours,
+    with_refusal,
+    without_refusal,
+)
 from tests.doubles.iam import Request, is_denied
 
 BUCKET = "byok-acme"
@@ -239,3 +249,31 @@ def test_statements_of_others_are_no_drift() -> None:
     policy = with_ours({"Statement": [THEIRS, {**THEIRS, "Effect": "Deny", "Sid": "X"}]}, OURS)
 
     assert not policy_drift(policy, OURS)
+
+
+@pytest.mark.parametrize("policy", [with_ours({}, our_statements(ON_AWS)), {}], ids=["ours", "none"])
+def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_administrable(
+    policy: Policy,
+) -> None:
+    closed = with_refusal(policy, refusal(BUCKET))
+
+    for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObjectVersion", "s3:GetObjectVersion"):
+        assert is_denied(
+            closed, Request(action, f"arn:aws:s3:::{BUCKET}/any/key", {"aws:SecureTransport": "true"})
+        )
+    for action in ("s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:ListBucket"):
+        assert not is_denied(
+            closed, Request(action, f"arn:aws:s3:::{BUCKET}", {"aws:SecureTransport": "true"})
+        )
+    assert refuses_everybody(closed)
+    assert with_refusal(closed, refusal(BUCKET)) == closed
+    assert not refuses_everybody(without_refusal(closed))
+    assert policy_drift(without_refusal(closed), our_statements(ON_AWS)) == policy_drift(
+        policy, our_statements(ON_AWS)
+    )
+
+
+def test_taking_the_refusal_away_leaves_what_others_have_put_there() -> None:
+    others = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [others]}
+    assert without_refusal(with_refusal(policy, refusal(BUCKET))) == policy

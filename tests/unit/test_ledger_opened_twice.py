@@ -14,7 +14,11 @@ from rekeyd.ledger.sql import SqlLedger
 WRITES = """
 import sqlite3, sys
 with sqlite3.connect(sys.argv[1]) as db:
-    db.execute("INSERT INTO keys (ref, tenant, kind, state, created_at, changed_at) VALUES (?, 'acme', 'kms', 'active', 0, 0)", sys.argv[2:])
+    db.execute(
+        "INSERT INTO keys (ref, tenant, kind, state, created_at, changed_at)"
+        " VALUES (?, 'acme', 'kms', 'active', 0, 0)",
+        sys.argv[2:],
+    )
 db.close()
 """
 
