@@ -227,11 +227,27 @@ def sample(loaded: Mapping[str, Loaded]) -> dict[str, Loaded]:
 async def unreadable_when_disabled(
     s3: S3Client, kms: KMSClient, key_arn: str, target: Location, chosen: Mapping[str, Loaded]
 ) -> Finding:
-    """With the key disabled the store answers no read: an answer that says so counts, silence doesn't.
-
-    `s3` must not retry. The key stays disabled.
-    """
+    """With the key disabled the store answers no read. `s3` must not retry. The key stays disabled."""
     await kms.disable_key(KeyId=key_arn)
+    faults = await _read_all_the_same(s3, target, chosen)
+    return _finding("unreadable_when_disabled", "key disabled: no read succeeds", chosen, faults)
+
+
+async def unreadable_when_revoked(s3: S3Client, target: Location, chosen: Mapping[str, Loaded]) -> Finding:
+    """The store answers no read. `s3` must not retry."""
+    faults = await _read_all_the_same(s3, target, chosen)
+    return _finding("unreadable_when_revoked", "revoked: no read succeeds", chosen, faults)
+
+
+async def readable_when_reinstated(s3: S3Client, target: Location, chosen: Mapping[str, Loaded]) -> Finding:
+    """The same objects are read, byte for byte."""
+    found = await read_all(s3, target, chosen, lambda _count: None)
+    faults = same_bytes(chosen, found).faults
+    return _finding("readable_when_reinstated", "reinstated: every read succeeds", chosen, faults)
+
+
+async def _read_all_the_same(s3: S3Client, target: Location, chosen: Mapping[str, Loaded]) -> list[str]:
+    """What could be read, and shouldn't. An answer that refuses counts, silence doesn't."""
     faults = []
     for key in chosen:
         try:
@@ -240,8 +256,8 @@ async def unreadable_when_disabled(
                 await body.read(1)
         except ClientError:
             continue
-        faults.append(f"{key}: was read although the key is disabled")
-    return _finding("unreadable_when_disabled", "key disabled: no read succeeds", chosen, faults)
+        faults.append(f"{key}: was read all the same")
+    return faults
 
 
 async def readable_when_enabled(

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.filesize import decimal
 
-from rekeyd.demo import claims, proof
+from rekeyd.demo import claims, proof, withdrawal
 from rekeyd.demo.clients import Clients, open_clients
 from rekeyd.demo.dataset import Item, LeftOut, files_of, made_tenant, other_tenant
 from rekeyd.demo.display import Narrator
@@ -107,6 +107,7 @@ async def _tell(data: Path | None, instruments: Instruments, narrator: Narrator)
         findings = [claims.job_completed(job, loaded, why_not), claims.daemon_ended(status)]
         if job is not None and job.state == "completed":
             findings[:0] = await _prove(clients, stage, loaded, neighbours, narrator)
+            findings += await _withdraw(operator, clients, stage, loaded, narrator)
             findings += await _ask(clients, stage, operator)
         return Outcome(
             what=cast.what,
@@ -240,13 +241,27 @@ async def _prove(
             await proof.untouched(s3, stage.neighbour, neighbours, VENDOR_ENCRYPTION),
             await proof.no_unfinished_uploads(s3, (stage.source.bucket, target.bucket)),
         ]
-    with narrator.step("revoke", "the key disabled, and enabled again"):
+    with narrator.step("disable", "the tenant disabled its key, and enabled it again"):
         findings += [
             await proof.unreadable_when_disabled(
                 clients.s3_impatient, clients.kms, stage.key_arn, target, chosen
             ),
             await proof.readable_when_enabled(s3, clients.kms, stage.key_arn, target, chosen),
         ]
+    return findings
+
+
+async def _withdraw(
+    operator: Operator, clients: Clients, stage: Stage, loaded: Mapping[str, Loaded], narrator: Narrator
+) -> list[proof.Finding]:
+    """The tenant asks for a revocation, and takes it back: a daemon of its own does both."""
+    chosen = proof.sample(loaded)
+    async with operator.daemon(operator.config.parent / "rekeyd-keys.log") as daemon:
+        with narrator.step("revoke", "revoked: the key disabled, the bucket closed, proven by reading"):
+            findings = await withdrawal.withdraw(clients, stage, operator, chosen)
+        with narrator.step("reinstate", "reinstated: everything reads as before"):
+            findings += await withdrawal.give_back(clients, stage, operator, chosen)
+        await daemon.stop()
     return findings
 
 
