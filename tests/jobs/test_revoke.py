@@ -215,11 +215,14 @@ async def test_material_is_deleted_only_once_another_person_has_approved_it(worl
         assert await states_of(process) == {KEY.arn: "destroyed"}
 
 
-async def test_a_key_in_another_account_is_not_touched_and_the_bucket_refuses_everybody(world: World) -> None:
+@pytest.mark.parametrize("why", ["another account", "its policy"])
+async def test_a_key_that_is_not_ours_to_disable_is_not_touched_and_the_bucket_refuses_everybody(
+    world: World, why: str
+) -> None:
     world.fill()
-    world.custody.foreign.add(KEY.arn)
     async with world.process() as process:
         await process.move()
+        (world.custody.foreign if why == "another account" else world.custody.forbidden).add(KEY.arn)
         await world.revoke(process.direct)
         done = await ended(process, REVOKE)
         assert done.state == "completed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from rekeyd.domain.errors import ForeignKeyError
+from rekeyd.domain.errors import ForeignKeyError, KeyForbiddenError
 from rekeyd.domain.job import ReinstateMessage
 from rekeyd.jobs.bucket_rules import refuse_nobody
 from rekeyd.jobs.canaries import readability
@@ -55,7 +55,7 @@ async def _enable(run: JobRun, key: TenantKey) -> str:
         return "never imported"
     try:
         await run.tools.custody.enable(key.arn)
-    except ForeignKeyError as error:
+    except (ForeignKeyError, KeyForbiddenError) as error:
         return f"not touched: {error}"
     return "enabled"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from rekeyd.domain.errors import CustodyError, ForeignKeyError, StoreError
+from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError, StoreError
 from rekeyd.domain.job import RevokeMessage
 from rekeyd.domain.objects import Location
 from rekeyd.jobs.bucket_rules import refuse_everybody
@@ -87,7 +87,11 @@ async def _disable_keys(run: JobRun, found: _Found) -> None:
 async def _disable(run: JobRun, key: TenantKey, arn: str, found: _Found) -> None:
     try:
         request_id = await run.tools.custody.disable(arn)
-    except ForeignKeyError as error:
+    except (ForeignKeyError, KeyForbiddenError) as error:
+        if isinstance(error, KeyForbiddenError) and key.kind != "kms":
+            found.faults.append(f"{key.ref}: {error}")
+            return
+        # The tenant's own key: its owner decides who may switch it off.
         did, details = f"not touched: {error}", {}
     except CustodyError as error:
         log.warning("key_not_disabled", job=run.job.id, key=key.ref, error=str(error))
