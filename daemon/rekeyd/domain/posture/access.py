@@ -146,9 +146,11 @@ def _wildcards(policy: KeyPolicy, facts: KeyFacts) -> tuple[Remark, ...]:
             severity: Severity = "medium" if _says_who(holder) else "critical"
             remarks.append(Remark(severity, f"{holder.label} is for {_told(holder)}"))
     # What isn't asked for above, or is denied again elsewhere, is to be known.
-    for statement in policy.statements:
-        if statement.allows and (ANYONE in statement.principals or statement.excepts_principals):
-            remarks.append(Remark("low", f"{statement.label} names everybody, or everybody but some"))
+    remarks += [
+        Remark("low", f"{statement.label} names everybody, or everybody but some")
+        for statement in policy.statements
+        if statement.allows and (ANYONE in statement.principals or statement.excepts_principals)
+    ]
     return tuple(remarks) or (Remark("ok", "every principal that is allowed something is named"),)
 
 

@@ -21,6 +21,7 @@ UnknownCause = Literal[
     "cross_account",  # it answers this within the key's own account alone
     "missing",  # there is no such key or alias
     "unsupported",  # the key, or the service, has no such thing
+    "role",  # the role that was to look couldn't be assumed
     "unreachable",  # no answer, or none that makes sense
     "unsaid",  # nobody has told
 ]
