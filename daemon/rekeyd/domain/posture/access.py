@@ -130,13 +130,9 @@ def _severity_of_control(
     if principal.account not in ("", key_account):
         # "Cross-account use: No" (AWS KMS API Reference, DisableKey and the like): it's allowed in vain.
         return "high" if across_accounts else "low"
-    if key_account in facts.vendor_accounts:
+    if expected.principals or key_account in facts.vendor_accounts:
         return "high"
-    match principal.kind:
-        case "account" | "service":
-            return "medium"
-        case _:
-            return "high" if expected.principals else "low"
+    return "medium" if principal.kind in ("account", "service") else "low"
 
 
 def _wildcards(policy: KeyPolicy, facts: KeyFacts) -> tuple[Remark, ...]:
@@ -166,8 +162,9 @@ def _uses(policy: KeyPolicy, facts: KeyFacts, expected: Expected) -> tuple[Remar
 def _use(holder: Holder, facts: KeyFacts, expected: Expected) -> Remark:
     principal = holder.principal
     through = holder.demanded(_VIA_SERVICE)
+    severity: Severity
     if not through or not all(_is_s3(each) for each in through):
-        severity: Severity = "high"
+        severity = "high"
         if principal == ANYONE and not _says_who(holder):
             severity = "critical"
         elif _is_expected(principal, expected):
@@ -178,7 +175,8 @@ def _use(holder: Holder, facts: KeyFacts, expected: Expected) -> Remark:
         return Remark(severity, f"{_told(holder)} may use the key otherwise than through S3")
     context = holder.demanded(_CONTEXT)
     if not context or any(_is_any_bucket(each) for each in context):
-        return Remark("medium", f"{_told(holder)} may use the key through S3 for any bucket")
+        severity = "low" if _is_expected(principal, expected) else "medium"
+        return Remark(severity, f"{_told(holder)} may use the key through S3 for any bucket")
     return Remark("ok", f"{_told(holder)} may use the key through S3 for {', '.join(context)}")
 
 
