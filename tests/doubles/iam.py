@@ -1,7 +1,7 @@
 """IAM as its user guide describes it, as far as bucket policies for everybody need it.
 
-Written after "IAM JSON policy elements: Condition operators" with its sections on String and Boolean operators,
-"...IfExists condition operators" and "Condition operator to check existence of condition keys" (Null), after
+Written after "IAM JSON policy elements: Condition operators" with its sections on String, Arn, Numeric and Boolean
+operators, "...IfExists condition operators" and "Condition operator to check existence of condition keys" (Null), after
 "Conditions with multiple context keys or values" and "Policy evaluation logic" (IAM User Guide):
 
 - A key that is absent from the request doesn't match: the condition is false. Of a negated operator it is true.
@@ -18,7 +18,7 @@ What it doesn't know it refuses, as PutBucketPolicy refuses a malformed policy: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,19 +66,11 @@ def holds(operator: str, values: object, found: str | None) -> bool:
         return any(_bool(each) == (found is None) for each in _listed(values))
     if found is None and name != operator:
         return True
-    match name:
-        case "StringEquals":
-            return any(found == each for each in _listed(values))
-        case "StringNotEquals":
-            return not holds("StringEquals", values, found)
-        case "StringLike":
-            return found is not None and any(_like(str(each), found) for each in _listed(values))
-        case "StringNotLike":
-            return not holds("StringLike", values, found)
-        case "Bool":
-            return found is not None and any(_bool(each) == _bool(found) for each in _listed(values))
-        case _:
-            raise MalformedPolicyError(f"a condition operator {operator!r}")
+    if opposite := _NEGATED.get(name):
+        return not holds(opposite, values, found)
+    if name not in _FITTING:
+        raise MalformedPolicyError(f"a condition operator {operator!r}")
+    return found is not None and any(_FITTING[name](str(each), found) for each in _listed(values))
 
 
 def _is_about(statement: Mapping[str, object], request: Request) -> bool:
@@ -113,8 +105,32 @@ def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(translated, text, re.DOTALL) is not None
 
 
+def _arn_like(pattern: str, text: str) -> bool:
+    """Part by part: no wildcard reaches over a colon. ArnEquals and ArnLike are the same."""
+    patterns, texts = pattern.split(":", 5), text.split(":", 5)
+    return len(patterns) == len(texts) and all(map(_like, patterns, texts))
+
+
 def _bool(value: object) -> bool:
     text = str(value).lower()
     if text not in ("true", "false"):
         raise MalformedPolicyError(f"{value!r} is neither true nor false")
     return text == "true"
+
+
+_FITTING: Mapping[str, Callable[[str, str], bool]] = {
+    "StringEquals": lambda value, found: value == found,
+    "StringLike": _like,
+    "ArnEquals": _arn_like,
+    "ArnLike": _arn_like,
+    "NumericLessThan": lambda value, found: float(found) < float(value),
+    "NumericGreaterThanEquals": lambda value, found: float(found) >= float(value),
+    "Bool": lambda value, found: _bool(value) == _bool(found),
+}
+"""Whether the request's value fits one of the condition's."""
+_NEGATED = {
+    "StringNotEquals": "StringEquals",
+    "StringNotLike": "StringLike",
+    "ArnNotEquals": "ArnEquals",
+    "ArnNotLike": "ArnLike",
+}

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rekeyd.domain.posture import KeyFacts
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import admission, open_ledger
+from rekeyd.service.requests import PostureRequest
 from rekeyd.settings import Settings
 
-__all__ = ["CheckFinding", "admission", "check", "check_unknown_tenant", "open_ledger", "serve"]
+__all__ = [
+    "CheckFinding",
+    "PostureRequest",
+    "admission",
+    "check",
+    "check_unknown_tenant",
+    "look_at_key",
+    "open_ledger",
+    "serve",
+]
 
 
 async def serve(settings: Settings) -> int:
@@ -34,3 +45,10 @@ async def check_unknown_tenant(settings: Settings, tenant: str) -> None:
     from rekeyd.service import unknown  # noqa: PLC0415 - see above
 
     await unknown.check_unknown_tenant(settings, tenant)
+
+
+async def look_at_key(settings: Settings, request: PostureRequest) -> KeyFacts:
+    """See `rekeyd.service.posture.look_at_key`."""
+    from rekeyd.service import posture  # noqa: PLC0415 - see above
+
+    return await posture.look_at_key(settings, request)
