@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from rekeyd.sandbox import Sandbox
@@ -19,6 +20,9 @@ def pytest_configure() -> None:
     The processes that tests start, and interrupt, inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long one example takes says more of the machine, and of what else runs on it, than of the code.
+    hypothesis.settings.register_profile("any machine", parent=hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
