@@ -31,7 +31,7 @@ from rekeyd.domain.errors import (
 from rekeyd.domain.job import Counts, Job, JobState, read_job_message
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord
-from rekeyd.ledger.port import Admission
+from rekeyd.ledger.port import Admission, TenantKey
 from rekeyd.settings import Settings
 from tests.doubles.keys import A_KEY
 
@@ -90,6 +90,7 @@ class LedgerDouble:
     records: list[AuditRecord] = field(default_factory=list)
     error: Exception | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
+    keys: list[TenantKey] = field(default_factory=list)
     claims_end: list[float] = field(default_factory=lambda: [0.0])
 
     def _note(self, *asked: object) -> None:
@@ -121,6 +122,14 @@ class LedgerDouble:
     async def claims_end_in(self, job_id: str) -> float:
         self._note("claims_end_in", job_id)
         return self.claims_end.pop(0)
+
+    async def tenant_keys(self, tenant: str | None = None) -> list[TenantKey]:
+        self._note("tenant_keys", tenant)
+        return self.keys
+
+    async def approve_job(self, job_id: str, principal: str) -> Job:
+        self._note("approve", job_id, principal)
+        return replace(JOB, approved_by=principal)
 
     async def placement(self, tenant: str) -> tuple[PlacementRecord | None, float]:
         self._note("placement", tenant)
@@ -544,3 +553,50 @@ def test_the_principal_is_the_user_of_the_process(monkeypatch: pytest.MonkeyPatc
     assert invocation.principal() != "somebody else"
     monkeypatch.setenv("REKEYD_PRINCIPAL", "maria")
     assert invocation.principal() == "maria"
+
+
+A_TENANT_KEY = TenantKey(
+    ref=A_KEY.arn,
+    tenant="acme",
+    kind="kms",
+    state="revoked",
+    former_state="active",
+    arn=A_KEY.arn,
+    alias=A_KEY.alias,
+    created_at=1_800_000_000.0,
+    changed_at=1_800_000_001.5,
+)
+
+
+def test_keys_are_listed_with_state_reference_and_dates(run: Run, service: ServiceDouble) -> None:
+    service.ledger.keys = [A_TENANT_KEY]
+
+    (view,) = printed(run("key", "list", "acme", "--json"))
+
+    assert view == {
+        "ref": A_KEY.arn,
+        "tenant": "acme",
+        "kind": "kms",
+        "state": "revoked",
+        "former_state": "active",
+        "arn": A_KEY.arn,
+        "alias": A_KEY.alias,
+        "created_at": "2027-01-15T08:00:00.000Z",
+        "changed_at": "2027-01-15T08:00:01.500Z",
+    }
+    assert service.ledger.asked == [("tenant_keys", "acme")]
+    shown = run("key", "list").stdout
+    assert A_KEY.arn in shown
+    assert "revoked" in shown
+
+
+def test_where_there_are_no_keys_nothing_is_listed(run: Run) -> None:
+    result = run("key", "list")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no such keys" in result.stderr
+
+
+def test_approve_names_who_approves(run: Run, service: ServiceDouble) -> None:
+    view = printed(run("approve", JOB.id, "--json"))
+    ((_, job_id, who),) = service.ledger.asked
+    assert (job_id, view["approved_by"]) == (JOB.id, who)

@@ -12,7 +12,7 @@ from rekeyd import service
 from rekeyd.cli.chains import ChainFinding, verify_chains
 from rekeyd.domain.job import Job, JobState
 from rekeyd.domain.tenant import Placement, serve, unplaced
-from rekeyd.ledger.port import Admission
+from rekeyd.ledger.port import Admission, TenantKey
 from rekeyd.settings import Settings
 
 WATCH_SECONDS = 0.5
@@ -91,6 +91,12 @@ async def placement(settings: Settings, tenant: str) -> Placement:
         await service.check_unknown_tenant(settings, tenant)
         record = unplaced(tenant, source_pattern.locate(tenant, "tenant"))
     return serve(record, now, settings.migrate.placement_ttl_seconds)
+
+
+async def keys(settings: Settings, tenant: str | None) -> Sequence[TenantKey]:
+    """The customer keys of a tenant, or of all."""
+    async with service.open_ledger(settings) as ledger:
+        return await ledger.tenant_keys(tenant)
 
 
 async def audit(settings: Settings) -> Sequence[ChainFinding]:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from rekeyd import __version__
+from rekeyd.cli import key_list
 from rekeyd.cli.invocation import (
     ConfigOption,
     JsonOption,
@@ -25,7 +26,6 @@ from rekeyd.cli.invocation import (
     say,
     settings_of,
 )
-from rekeyd.cli.posture import key_app
 from rekeyd.cli.progress import average
 from rekeyd.cli.tables import (
     chains_table,
@@ -58,7 +58,7 @@ app = typer.Typer(
 )
 audit_app = typer.Typer(name="audit", help="The audit trail.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit_app)
-app.add_typer(key_app)
+app.add_typer(key_list.key_app)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
