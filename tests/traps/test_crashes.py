@@ -15,12 +15,14 @@ from typing import get_args
 
 import pytest
 
-from rekeyd.domain.job import JobPhase
 from tests.doubles.faulty import Call, Fault
 from tests.doubles.mortal import DiedError, Life, Moment
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_crash import HISTORIES, RESTLESS, Story, all_calls, live_once, try_all
 from tests.jobs.world import FINAL, MEBIBYTE, SOURCE, Data, eventually
+
+PHASES = ("preflight", "provision", "copy", "pause", "switch", "grace", "retire", "done")
+"""Those of a migration."""
 
 TRANSITIONS = frozenset(
     f"ledger.{name}"
@@ -48,7 +50,7 @@ async def test_stale_checkpoints(make_world: MakeWorld, story: Story) -> None:
     calls = await all_calls(make_world(versioned=story.versioned), story)
     ats = [number for number, name in enumerate(calls, start=1) if name in TRANSITIONS]
     assert {calls[at - 1] for at in ats} == TRANSITIONS, "the story makes every transition"
-    assert sum(calls[at - 1] == "ledger.enter_phase" for at in ats) >= len(get_args(JobPhase)) - 1
+    assert sum(calls[at - 1] == "ledger.enter_phase" for at in ats) >= len(PHASES)
     # Of each kind the first and the last one, on one side or the other. REKEYD_CRASH_POINTS=all tries all calls.
     ends = {end for name in TRANSITIONS for end in _first_and_last(calls, name)}
     moments = get_args(Moment)
