@@ -111,7 +111,9 @@ def test_a_path_with_any_bit_changed_proves_nothing(leaves: list[bytes], data: s
 
 
 @given(LEAVES.filter(bool), st.integers(-1, 71), st.data())
-def test_a_path_proves_a_leaf_in_its_place_alone(leaves: list[bytes], place: int, data: st.DataObject) -> None:
+def test_a_path_proves_a_leaf_in_its_place_alone(
+    leaves: list[bytes], place: int, data: st.DataObject
+) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
     distinct = [bytes([number]) for number in range(len(leaves))]
     path = path_of(distinct, index)

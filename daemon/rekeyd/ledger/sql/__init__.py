@@ -60,6 +60,7 @@ from rekeyd.ledger.sql.engine import (
     sqlite_path,
     writing_engine,
 )
+from rekeyd.ledger.sql.evidence_methods import EvidenceMethods
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
 AUDIT_RECORDS_READ_MAX = 1000
@@ -70,7 +71,7 @@ RecordCounter = Callable[[int], None]
 """Told how many records a committed write has appended to the audit trail."""
 
 
-class SqlLedger:
+class SqlLedger(EvidenceMethods):
     """The port `Ledger`. Made by `open`, and ended by `close`."""
 
     def __init__(
