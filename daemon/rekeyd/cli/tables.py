@@ -35,6 +35,7 @@ PHASE_WORDS: dict[JobPhase, str] = {
     "switch": "switching to the target",
     "grace": "keeping the source for a while",
     "retire": "deleting verified source versions",
+    "certify": "writing the evidence and the certificate",
     "withdraw": "withdrawing keys until nothing can be read",
     "restore": "giving keys back until everything can be read",
     "done": "done",
