@@ -7,7 +7,7 @@ proves, and what it doesn't.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -16,7 +16,14 @@ from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.leaves import EVIDENCE_SCHEMA, Leaf
 from rekeyd.domain.merkle import MerkleTree, proves
 from rekeyd.domain.objects import OWN_PREFIX, CarryState
-from rekeyd.domain.signed import NotHeldError, PublicKey, strict_json, utf8, verified_statement
+from rekeyd.domain.signed import (
+    NotHeldError,
+    PublicKey,
+    strict_json,
+    unverified_statement,
+    utf8,
+    verified_statement,
+)
 
 CERTIFICATE_SCHEMA: Literal["rekeyd.certificate/1"] = "rekeyd.certificate/1"
 PROOF_SCHEMA: Literal["rekeyd.proof/1"] = "rekeyd.proof/1"
@@ -183,6 +190,12 @@ def verify_certificate(raw: bytes, public_key: PublicKey) -> Certificate:
     return certificate
 
 
+def certificate_of(text: str) -> Certificate:
+    """What a certificate says that the ledger has: unchecked. Raises NotHeldError where it is none."""
+    statement, _ = unverified_statement(utf8(text), CERTIFICATE_SCHEMA)
+    return parse_statement(statement)
+
+
 def parse_statement(statement: Mapping[str, object]) -> Certificate:
     """Read a statement, whoever signed it. Raises NotHeldError."""
     try:
@@ -213,20 +226,22 @@ def _check_sums(certificate: Certificate) -> None:
 class EvidenceSum:
     """Leaves one after another: their root, what they add up to, and whether they stand in order."""
 
-    def __init__(self, watched: int | None = None) -> None:
-        """`watched` is the leaf that is to be proven, where one is."""
-        self.tree = MerkleTree(watched)
+    def __init__(self) -> None:
+        self.tree = MerkleTree()
         self.total = Sum(objects=0, versions=0, bytes=0)
         self.outcomes: dict[CarryState, Sum] = {}
         self._last_key: bytes | None = None
 
-    def add(self, data: bytes, leaf: Leaf) -> None:
-        """The next leaf, and its bytes. Raises NotHeldError where its key doesn't come after the one before."""
+    def add(self, data: bytes, leaf: Leaf, *, watch: bool = False) -> None:
+        """The next leaf, and its bytes. With `watch` it is the one that is to be proven.
+
+        Raises NotHeldError where its key doesn't come after the one before.
+        """
         key = utf8(leaf.key)
         if self._last_key is not None and key <= self._last_key:
             raise NotHeldError("evidence_changed", f"{leaf.key!r} isn't behind the key before it")
         self._last_key = key
-        self.tree.append(data)
+        self.tree.append(data, watch=watch)
         self.total = _plus(self.total, leaf)
         nothing = Sum(objects=0, versions=0, bytes=0)
         self.outcomes[leaf.outcome] = _plus(self.outcomes.get(leaf.outcome, nothing), leaf)
@@ -250,16 +265,16 @@ def check_evidence(certificate: Certificate, lines: Iterable[bytes]) -> None:
     evidence.check(certificate)
 
 
-def proof_text(certificate: Certificate, leaf: Leaf, index: int, path: Sequence[bytes]) -> str:
-    """The document that proves one object: the leaf, and the hashes from it to the root."""
+def proof_text(certificate: Certificate, leaf: Leaf, evidence: EvidenceSum) -> str:
+    """The document that proves one object, the watched one: the leaf, and the hashes from it to the root."""
     return canonical_json(
         {
             "schema": PROOF_SCHEMA,
             "job": certificate.job.id,
             "root": certificate.evidence.root,
             "leaf": leaf.model_dump(mode="json"),
-            "index": index,
-            "path": [sibling.hex() for sibling in path],
+            "index": evidence.tree.watched,
+            "path": [sibling.hex() for sibling in evidence.tree.path()],
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -57,7 +58,7 @@ def document_hash(text: str | None) -> str:
 
 
 def verify_checkpoint(
-    text: str, number: int, previous: str | None, public_keys: dict[str, PublicKey]
+    text: str, number: int, previous: str | None, public_keys: Mapping[str, PublicKey]
 ) -> CheckpointStatement:
     """The statement of a checkpoint that one of these keys (by fingerprint) has signed. Raises NotHeldError."""
     raw = utf8(text)

@@ -35,11 +35,11 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 class MerkleTree:
     """A tree that grows leaf by leaf at its end and remembers one hash for each bit of its size.
 
-    With `watched`, the path that proves this leaf (from 0 on) is gathered on the way.
+    Of one leaf, the one that is appended to be watched, it gathers the path that proves it on the way.
     """
 
-    def __init__(self, watched: int | None = None) -> None:
-        self._watched = watched
+    def __init__(self) -> None:
+        self._watched: int | None = None
         self._path: list[bytes] = []
         self._size = 0
         self._whole: list[tuple[int, bytes]] = []
@@ -50,8 +50,15 @@ class MerkleTree:
         """How many leaves it has."""
         return self._size
 
-    def append(self, data: bytes) -> None:
-        """Add a leaf with these contents."""
+    @property
+    def watched(self) -> int | None:
+        """The number of the watched leaf, from 0 on."""
+        return self._watched
+
+    def append(self, data: bytes, *, watch: bool = False) -> None:
+        """Add a leaf with these contents. With `watch` it is the one whose path is gathered from now on."""
+        if watch:
+            self._watched, self._path = self._size, []
         count, added = 1, leaf_hash(data)
         self._size += 1
         while self._whole and self._whole[-1][0] == count:
@@ -67,10 +74,10 @@ class MerkleTree:
     def path(self) -> Sequence[bytes]:
         """The path that proves the watched leaf in the tree as it is now, from the leaf's sibling up.
 
-        Raises ValueError where none is watched, or the tree doesn't have it yet.
+        Raises ValueError where none is.
         """
-        if self._watched is None or not 0 <= self._watched < self._size:
-            raise ValueError(f"there is no leaf {self._watched} among {self._size}")
+        if self._watched is None:
+            raise ValueError(f"none of the {self._size} leaves is watched")
         path = list(self._path)
         self._fold(path)
         return path

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from rekeyd.domain.audit import canonical_json
+from rekeyd.domain.errors import RekeydError
 
 ALGORITHM = "ed25519"
 
@@ -44,7 +45,7 @@ class Fault:
     detail: str
 
 
-class NotHeldError(ValueError):
+class NotHeldError(RekeydError):
     """What was checked doesn't hold."""
 
     def __init__(self, name: FaultName, detail: str) -> None:

@@ -10,19 +10,18 @@ import structlog
 
 from rekeyd import __version__
 from rekeyd.domain.certificate import (
-    CERTIFICATE_SCHEMA,
     Certificate,
     JobFacts,
     KeyFacts,
     PlacementFacts,
     RemainingFacts,
     certificate_key,
+    certificate_of,
     evidence_prefix,
-    parse_statement,
     verify_certificate,
 )
 from rekeyd.domain.job import utc_timestamp
-from rekeyd.domain.signed import NotHeldError, signed_text, signing_input, unverified_statement, utf8
+from rekeyd.domain.signed import NotHeldError, signed_text, signing_input, utf8
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.checkpoints import make_checkpoint
 from rekeyd.jobs.endings import Held
@@ -47,7 +46,7 @@ async def certify(run: JobRun, record: PlacementRecord) -> Certificate | Held:
     """
     ledger, job = run.tools.ledger, run.job
     ground = Ground(run.tools.target_of(job).objects, job.target.bucket, UnderKey(job.key.arn), run.kept)
-    standing = await read_kept(ground, certificate_key(job.id))
+    standing = await read_kept(ground.objects, ground.bucket, certificate_key(job.id))
     text = await ledger.certificate(job.id)
     if text is None and standing is not None:
         text = await _adopted(run, standing)
@@ -61,12 +60,6 @@ async def certify(run: JobRun, record: PlacementRecord) -> Certificate | Held:
         )
     await keep_object(ground, certificate_key(job.id), utf8(text), _CONTENT_TYPE, run.kept)
     return certificate_of(text)
-
-
-def certificate_of(text: str) -> Certificate:
-    """What one of the ledger's says. Raises NotHeldError where it is none."""
-    statement, _ = unverified_statement(utf8(text), CERTIFICATE_SCHEMA)
-    return parse_statement(statement)
 
 
 async def _adopted(run: JobRun, standing: bytes) -> str | None:

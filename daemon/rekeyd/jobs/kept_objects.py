@@ -7,7 +7,7 @@ from rekeyd.domain.objects import Attributes, ObjectVersion
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.own_objects import Ground
 from rekeyd.stores.content import BytesContent
-from rekeyd.stores.port import IfAbsent, IfMatches
+from rekeyd.stores.port import IfAbsent, IfMatches, ObjectStore
 from rekeyd.transfer.checksum import crc64nvme
 from rekeyd.transfer.route import head_or_none
 
@@ -44,19 +44,18 @@ async def keep_object(ground: Ground, key: str, data: bytes, content_type: str, 
             raise
 
 
-async def read_kept(ground: Ground, key: str) -> bytes | None:
+async def read_kept(objects: ObjectStore, bucket: str, key: str) -> bytes | None:
     """What stands there; None for nothing, or for more than such an object has."""
-    head = await head_or_none(ground.objects, ground.bucket, key)
+    head = await head_or_none(objects, bucket, key)
     if head is None or head.version.size_bytes > KEPT_BYTES_MAX:
         return None
-    return await read_version(ground, head.version)
+    return await _read(objects, bucket, head.version)
 
 
-async def read_version(ground: Ground, version: ObjectVersion) -> bytes:
-    """The bytes of exactly this version."""
-    async with ground.objects.read(ground.bucket, version) as stream:
+async def _read(objects: ObjectStore, bucket: str, version: ObjectVersion) -> bytes:
+    async with objects.read(bucket, version) as stream:
         return b"".join([chunk async for chunk in stream.chunks()])
 
 
 async def _equals(ground: Ground, version: ObjectVersion, data: bytes) -> bool:
-    return version.size_bytes == len(data) and await read_version(ground, version) == data
+    return version.size_bytes == len(data) and await _read(ground.objects, ground.bucket, version) == data

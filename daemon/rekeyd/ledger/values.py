@@ -207,5 +207,4 @@ StoreAction = Literal[
     "uploads.abort_intended",  # unfinished uploads in the target are about to be given up
     "evidence.write_intended",  # evidence and certificate are about to be written to the target
     "evidence.written",  # the evidence stands in the target, with this root
-    "data.verified_again",  # a tenant's data were read again and compared with their evidence
 ]

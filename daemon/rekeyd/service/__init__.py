@@ -7,12 +7,26 @@ them is imported when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.settings import Settings
 
-__all__ = ["CheckFinding", "admission", "check", "check_unknown_tenant", "open_ledger", "serve"]
+if TYPE_CHECKING:
+    from rekeyd.domain.certificate import Certificate
+    from rekeyd.domain.signed import PublicKey
+
+__all__ = [
+    "CheckFinding",
+    "admission",
+    "check",
+    "check_unknown_tenant",
+    "open_ledger",
+    "prove",
+    "serve",
+    "signing_key",
+]
 
 
 async def serve(settings: Settings) -> int:
@@ -34,3 +48,17 @@ async def check_unknown_tenant(settings: Settings, tenant: str) -> None:
     from rekeyd.service import unknown  # noqa: PLC0415 - see above
 
     await unknown.check_unknown_tenant(settings, tenant)
+
+
+async def signing_key(settings: Settings) -> PublicKey:
+    """The public half of what signs here. Raises RefusedError naming the setting, CustodyError."""
+    from rekeyd.service.signing import open_signer  # noqa: PLC0415 - only this needs it
+
+    return await (await open_signer(settings)).public_key()
+
+
+async def prove(settings: Settings, certificate: Certificate, key: str) -> str | None:
+    """See `rekeyd.service.proofs.prove`."""
+    from rekeyd.service import proofs  # noqa: PLC0415 - see above
+
+    return await proofs.prove(settings, certificate, key)
