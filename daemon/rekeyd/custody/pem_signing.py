@@ -68,21 +68,23 @@ class PemSigner:
 
 def _read_private(path: Path, credentials: Path | None) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without waiting for whoever would write, where it is a pipe.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RefusedError(SETTING, f"{path} can't be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             raise RefusedError(SETTING, f"{path} is no file")
-        is_credential = credentials is not None and path.parent == credentials
-        allowed = stat.S_IRGRP if is_credential else 0
-        if found.st_mode & _OTHERS & ~allowed:
-            mode = stat.S_IMODE(found.st_mode)
+        allowed = stat.S_IRGRP if credentials is not None and path.parent == credentials else 0
+        if mode & _OTHERS & ~allowed:
             raise RefusedError(
-                SETTING, f"{path} has the mode {mode:04o}: others can read it; chmod 0600 {path}"
+                SETTING,
+                f"{path} has the mode {stat.S_IMODE(mode):04o}: others may use it; chmod 0600 {path}",
             )
-        return file.read(_FILE_BYTES_MAX)
+        return os.read(descriptor, _FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _make(path: Path) -> None:
