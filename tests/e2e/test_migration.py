@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
+from rekeyd.domain.objects import OWN_PREFIX
 from tests.e2e.harness import Scene, Served, Tenant, mixed_items, names_of, small_items
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -79,13 +81,47 @@ async def test_two_tenants_move_and_a_third_is_left_alone(scene: Scene, target_s
         await assert_telemetry(served, scene, acme, initech)
         assert await served.daemon.stop() == 0
 
-    for tenant in (acme, initech):
+    for tenant, job_id in ((acme, "acme-migrate-1"), (initech, "by-hand")):
         await scene.assert_moved(tenant)
+        await assert_certified(scene, tenant, job_id)
     await scene.assert_untouched(neighbour)
     await scene.assert_audit_whole()
     await assert_shown(scene, acme)
     assert names_of(await scene.ask("jobs")) == {"acme-migrate-1", "by-hand"}
     assert names_of(await scene.ask("jobs", "--tenant", "acme")) == {"acme-migrate-1"}
+
+
+async def assert_certified(scene: Scene, tenant: Tenant, job_id: str) -> None:
+    """The certificate is checked with nothing but files: as the command printed it, and as the tenant has it."""
+    folder = scene.folder / job_id
+    (folder / "evidence").mkdir(parents=True)
+    key = next(iter(tenant.loaded))
+    for name, arguments in {
+        "key.pem": ("public-key",),
+        "certificate.json": (job_id,),
+        "proof.json": (job_id, "--object", key),
+    }.items():
+        ran = await scene.run("certificate", *arguments)
+        assert ran.status == 0, ran
+        (folder / name).write_text(ran.printed, encoding="utf-8")
+    for number, own in enumerate(await scene.keys_in(replace(tenant.target, prefix=OWN_PREFIX))):
+        got = await scene.clients.s3.get_object(Bucket=tenant.target.bucket, Key=own)
+        assert got["SSEKMSKeyId"] == tenant.key_arn
+        data = await got["Body"].read()
+        if own == f"{OWN_PREFIX}certificates/{job_id}.json":
+            assert data == (folder / "certificate.json").read_bytes().removesuffix(b"\n")
+        elif own.startswith(f"{OWN_PREFIX}evidence/{job_id}/"):
+            (folder / "evidence" / f"{number:08d}.jsonl").write_bytes(data)
+    checked = await scene.run_here(
+        *("certificate", "verify", str(folder / "certificate.json"), "--json"),
+        *("--public-key", str(folder / "key.pem")),
+        *("--evidence", str(folder / "evidence"), "--evidence", str(folder / "proof.json")),
+    )
+    assert checked.status == 0, checked
+    assert (checked.document["objects"], checked.document["evidence"]) == (len(tenant.loaded), True)
+    (proven,) = checked.document["proven"]
+    assert (proven["target_key"], proven["outcome"]) == (key, "deleted")
+    assert proven["delete_requests"]
 
 
 async def assert_shown(scene: Scene, tenant: Tenant) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from rekeyd.ledger.port import Ledger
 from tests.doubles.mortal import DiedError, Life, Moment
+from tests.jobs.certified import assert_certified, leaves_of
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_histories import assert_moved as assert_histories_moved
 from tests.jobs.world import MEBIBYTE, SOURCE, Data, World
@@ -65,6 +66,14 @@ class Story:
 
 async def _moved(world: World, ledger: Ledger, final: dict[str, Data]) -> None:
     await world.assert_moved(ledger, final)
+    certificate = await assert_certified(world, ledger)
+    assert sorted(leaves_of(world, certificate)) == sorted(final)
+
+
+async def _histories_moved(world: World, ledger: Ledger, final: dict[str, Sequence[Data | None]]) -> None:
+    await assert_histories_moved(world, ledger, final)
+    certificate = await assert_certified(world, ledger)
+    assert sorted(leaves_of(world, certificate)) == sorted(final)
 
 
 def _restless_histories(world: World) -> dict[str, Sequence[Data | None]]:
@@ -91,7 +100,7 @@ def _restless_histories(world: World) -> dict[str, Sequence[Data | None]]:
 
 
 RESTLESS = Story(restless, _moved)
-HISTORIES = Story(_restless_histories, assert_histories_moved, versioned=True)
+HISTORIES = Story(_restless_histories, _histories_moved, versioned=True)
 
 
 async def live_once(

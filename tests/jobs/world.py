@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from rekeyd.custody.memory import MemoryCustody
+from rekeyd.custody.pem_signing import PemSigner
+from rekeyd.custody.signing import Signer
 from rekeyd.domain.audit import first_broken
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job, JobState, read_job_message
@@ -169,6 +173,7 @@ class World:
         """That of the next job, under which all in the target lies in the end."""
         self.custody.add(KEY)
         self.custody.switched = self._key_switched
+        self.signer: Signer = PemSigner(Ed25519PrivateKey.generate())
         self.metrics = Counted()
         self.timings = TIMINGS
         self.object_attempts_max = 3
@@ -515,6 +520,7 @@ class Process:
             ledger=cast("Ledger", self.seen_ledger),
             stores={name: world.store(name, life) for name in ("s3", "s4")},
             custody=world.custody,
+            signer=world.signer,
             means=world.means(),
             timings=world.timings,
             metrics=world.metrics,

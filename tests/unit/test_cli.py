@@ -31,7 +31,7 @@ from rekeyd.domain.errors import (
 from rekeyd.domain.job import Counts, Job, JobState, read_job_message
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord
-from rekeyd.ledger.port import Admission, TenantKey
+from rekeyd.ledger.port import Admission, Checkpoint, TenantKey
 from rekeyd.settings import Settings
 from tests.doubles.keys import A_KEY
 
@@ -142,6 +142,10 @@ class LedgerDouble:
         self._note("audit", chain)
         for record in self.records:
             yield record
+
+    async def checkpoints(self, after: int, limit: int) -> Sequence[Checkpoint]:
+        self._note("checkpoints", after, limit)
+        return []
 
 
 class ServiceDouble(ModuleType):
@@ -465,6 +469,7 @@ def test_a_whole_audit_trail(run: Run, service: ServiceDouble) -> None:
     assert printed(run("audit", "verify", "--json")) == {
         "ok": True,
         "chains": [{"chain": "main", "records": 3, "broken": None}],
+        "checkpoints": {"checked": 0, "broken": None},
     }
     assert run("audit", "verify").exit_code == 0
 

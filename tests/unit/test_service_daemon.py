@@ -12,9 +12,12 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 import rekeyd
+from rekeyd.custody.pem_signing import PemSigner
+from rekeyd.jobs.checkpoints import Checkpoints
 from rekeyd.jobs.comparison import Comparison
 from rekeyd.jobs.key_watch import KeyWatch
 from rekeyd.jobs.tools import Tools
@@ -138,10 +141,18 @@ class WorkerDouble:
             raise
 
 
-def with_nothing_to_do(ledger: Ledger) -> tuple[Comparison, KeyWatch]:
-    """In an empty ledger there is nothing to compare, nor to watch."""
+def with_nothing_to_do(ledger: Ledger) -> tuple[Comparison, KeyWatch, Checkpoints]:
+    """In an empty ledger there is nothing to compare, to watch or to sign."""
     tools = cast("Tools", SimpleNamespace(ledger=ledger, timings=SimpleNamespace(key_watch_seconds=60)))
-    return Comparison(tools, "a daemon"), KeyWatch(tools, "a daemon")
+    checkpoints = Checkpoints(
+        ledger,
+        PemSigner(Ed25519PrivateKey.generate()),
+        "a daemon",
+        interval_seconds=3600,
+        elsewhere=None,
+        call_seconds_max=1,
+    )
+    return Comparison(tools, "a daemon"), KeyWatch(tools, "a daemon"), checkpoints
 
 
 Serve = Callable[[WorkerDouble, int], Awaitable[int]]

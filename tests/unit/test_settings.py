@@ -93,7 +93,18 @@ def test_the_example_fits_the_schema() -> None:
 def test_every_key_is_described() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     sections = {**schema["$defs"], "Settings": schema}
-    tables = {"ledger", "stores", "custody", "intake", "telemetry", "migrate", "limits", "aws", "sqs"}
+    tables = {
+        "ledger",
+        "stores",
+        "custody",
+        "audit",
+        "intake",
+        "telemetry",
+        "migrate",
+        "limits",
+        "aws",
+        "sqs",
+    }
 
     assert not [
         f"{name}.{key}"

@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from rekeyd import service
-from rekeyd.cli.chains import ChainFinding, verify_chains
+from rekeyd.cli.chains import PublicKeys, TrailFinding, verify_trail
+from rekeyd.domain.certificate import certificate_of
+from rekeyd.domain.errors import RekeydError
 from rekeyd.domain.job import Job, JobState
+from rekeyd.domain.signed import PublicKey
 from rekeyd.domain.tenant import Placement, serve, unplaced
 from rekeyd.ledger.port import Admission, TenantKey
 from rekeyd.settings import Settings
@@ -19,6 +22,10 @@ WATCH_SECONDS = 0.5
 """How often a watched job is looked at: often enough for a person, seldom enough for the ledger."""
 
 _UNWATCHED_STATES: frozenset[JobState] = frozenset({"held", "completed", "failed", "cancelled"})
+
+
+class NoCertificateError(RekeydError):
+    """There is no certificate of what was asked for."""
 
 
 async def submit(settings: Settings, raw: bytes, principal: str) -> Admission:
@@ -99,7 +106,39 @@ async def keys(settings: Settings, tenant: str | None) -> Sequence[TenantKey]:
         return await ledger.tenant_keys(tenant)
 
 
-async def audit(settings: Settings) -> Sequence[ChainFinding]:
-    """Recompute every chain of the audit trail."""
+async def audit(settings: Settings, known: Sequence[PublicKey]) -> TrailFinding:
+    """Recompute every chain of the audit trail, and check every checkpoint.
+
+    They must be signed with one of the known keys, or where none is given with this ledger's own.
+    """
+
+    async def public_keys() -> PublicKeys:
+        keys = known or [await service.signing_key(settings)]
+        return {key.fingerprint: key for key in keys}
+
     async with service.open_ledger(settings) as ledger:
-        return await verify_chains(ledger)
+        return await verify_trail(ledger, public_keys)
+
+
+async def certificate(settings: Settings, job_id: str) -> str:
+    """The certificate of a job. Raises UnknownJobError, NoCertificateError."""
+    async with service.open_ledger(settings) as ledger:
+        text = await ledger.certificate(job_id)
+        if text is None:
+            job = await ledger.job(job_id)
+            raise NoCertificateError(
+                f"{job_id} has no certificate: it is {job.state}, in the phase {job.phase}"
+            )
+        return text
+
+
+async def proof(settings: Settings, job_id: str, key: str) -> str:
+    """The document that proves what became of one object of a job.
+
+    Raises UnknownJobError, NoCertificateError where there is no certificate or it speaks of no such object.
+    """
+    stated = certificate_of(await certificate(settings, job_id))
+    found = await service.prove(settings, stated, key)
+    if found is None:
+        raise NoCertificateError(f"the certificate of {job_id} speaks of no object {key!r}")
+    return found

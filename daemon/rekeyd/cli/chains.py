@@ -1,13 +1,22 @@
-"""Recomputing the audit trail's chains."""
+"""Recomputing the audit trail's chains, and checking the signatures under its checkpoints."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rekeyd.domain.audit import AuditRecord, BrokenChain, first_broken
-from rekeyd.ledger.port import AuditLedger
+from rekeyd.domain.checkpoint import document_hash, verify_checkpoint
+from rekeyd.domain.signed import NotHeldError, PublicKey
+from rekeyd.ledger.port import Ledger
+
+CHECKPOINTS_READ_MAX = 1000
+"""So many checkpoints are in memory at once."""
+
+PublicKeys = Mapping[str, PublicKey]
+"""Those that may have signed a checkpoint, by their fingerprints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,32 +28,100 @@ class ChainFinding:
     broken: BrokenChain | None
 
 
-async def verify_chains(ledger: AuditLedger) -> list[ChainFinding]:
-    """Recompute every chain from its first record on; memory doesn't grow with their length."""
-    return [await _verify_chain(ledger, chain) for chain in await ledger.chains()]
+@dataclass(frozen=True, slots=True)
+class BrokenCheckpoint:
+    """The first checkpoint that doesn't hold, and why."""
+
+    number: int
+    reason: str
 
 
-async def _verify_chain(ledger: AuditLedger, chain: str) -> ChainFinding:
-    counted = _Counted(ledger.audit_records(chain), asyncio.get_running_loop())
+@dataclass(frozen=True, slots=True)
+class TrailFinding:
+    """What was found of the whole audit trail."""
+
+    chains: tuple[ChainFinding, ...]
+    checkpoints: int
+    """How many were checked."""
+    broken_checkpoint: BrokenCheckpoint | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it does."""
+        return self.broken_checkpoint is None and all(chain.broken is None for chain in self.chains)
+
+
+async def verify_trail(ledger: Ledger, public_keys: Callable[[], Awaitable[PublicKeys]]) -> TrailFinding:
+    """Recompute every chain from its first record on, then check every checkpoint against them.
+
+    Memory doesn't grow with the chains' length, save for a hash a checkpoint. The keys are asked for only where there
+    is a checkpoint.
+    """
+    recorded: dict[int, str] = {}
+    chains = tuple([await _verify_chain(ledger, chain, recorded) for chain in await ledger.chains()])
+    number, previous = 0, None
+    keys: PublicKeys = {}
+    while page := await ledger.checkpoints(number, CHECKPOINTS_READ_MAX):
+        keys = keys or await public_keys()
+        for checkpoint in page:
+            number += 1
+            if checkpoint.number != number:
+                return TrailFinding(chains, number - 1, BrokenCheckpoint(number, "is missing"))
+            try:
+                statement = verify_checkpoint(checkpoint.text, number, previous, keys)
+            except NotHeldError as error:
+                return TrailFinding(chains, number - 1, BrokenCheckpoint(number, str(error)))
+            if recorded.pop(number, None) != document_hash(checkpoint.text):
+                reason = "isn't the one that the audit trail has on record"
+                return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
+            if not await ledger.knows_heads(statement.heads):
+                reason = "names a record that the audit trail doesn't have"
+                return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
+            previous = checkpoint.text
+    broken = BrokenCheckpoint(min(recorded), "is on record, and missing") if recorded else None
+    return TrailFinding(chains, number, broken)
+
+
+async def _verify_chain(ledger: Ledger, chain: str, recorded: dict[int, str]) -> ChainFinding:
+    counted = _Counted(ledger.audit_records(chain), asyncio.get_running_loop(), recorded)
     # The decision takes a plain iterable, the ledger gives an asynchronous one: a thread lies between.
     broken = await asyncio.to_thread(first_broken, chain, counted)
     return ChainFinding(chain, counted.records, broken)
 
 
 class _Counted:
-    """An asynchronous iterator of records as a plain one, for use in another thread than its loop's."""
+    """An asynchronous iterator of records as a plain one, for use in another thread than its loop's.
 
-    def __init__(self, records: AsyncIterator[AuditRecord], loop: asyncio.AbstractEventLoop) -> None:
+    It notes on the way which checkpoints are on record, by their numbers and hashes.
+    """
+
+    def __init__(
+        self,
+        records: AsyncIterator[AuditRecord],
+        loop: asyncio.AbstractEventLoop,
+        recorded: dict[int, str],
+    ) -> None:
         self.records = 0
         self._source = records
         self._loop = loop
+        self._recorded = recorded
 
     def __iter__(self) -> Iterator[AuditRecord]:
         while (
             record := asyncio.run_coroutine_threadsafe(self._following(), self._loop).result()
         ) is not None:
             self.records += 1
+            if '"action":"audit.checkpoint"' in record.body:
+                self._note(record.body)
             yield record
+
+    def _note(self, body: str) -> None:
+        try:
+            found = json.loads(body)
+            self._recorded[int(found["number"])] = str(found["sha256"])
+        except (ValueError, KeyError, TypeError):
+            # Then the record's hash is wrong as well, and that is what is reported.
+            return
 
     async def _following(self) -> AuditRecord | None:
         return await anext(self._source, None)

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 
 from rekeyd import __version__
 from rekeyd.cli import key_list
+from rekeyd.cli.certificates import PublicKeysOption, certificate_app, read_public_key
 from rekeyd.cli.invocation import (
     ConfigOption,
     JsonOption,
@@ -28,14 +29,14 @@ from rekeyd.cli.invocation import (
 )
 from rekeyd.cli.progress import average
 from rekeyd.cli.tables import (
-    chains_table,
     checks_table,
     job_bar,
     job_table,
     jobs_table,
     placement_table,
+    trail_table,
 )
-from rekeyd.cli.views import chain_view, check_view, job_view, placement_view, progress_view
+from rekeyd.cli.views import check_view, job_view, placement_view, progress_view, trail_view
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.job import MESSAGE_BYTES_MAX, Job, JobState
 from rekeyd.settings import load_settings
@@ -59,6 +60,7 @@ app = typer.Typer(
 audit_app = typer.Typer(name="audit", help="The audit trail.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit_app)
 app.add_typer(key_list.key_app)
+app.add_typer(certificate_app)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -262,20 +264,24 @@ def placement_command(
 
 @audit_app.command("verify")
 def audit_verify_command(
-    context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    *,
+    public_keys: PublicKeysOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Recompute the hash chains; exit 1 and the first bad record where one is broken."""
+    """Recompute the hash chains, check the signed checkpoints; exit 1 and the first bad one where one is broken."""
     with reported():
         settings = settings_of(context, config)
+        known = [read_public_key(path) for path in public_keys or []]
         from rekeyd.cli import asking
 
-        findings = asyncio.run(asking.audit(settings))
-        whole = all(finding.broken is None for finding in findings)
+        finding = asyncio.run(asking.audit(settings, known))
         if as_json:
-            print_json({"ok": whole, "chains": [chain_view(finding) for finding in findings]})
+            print_json(trail_view(finding))
         else:
-            _print(chains_table(findings))
-        if not whole:
+            _print(trail_table(finding))
+        if not finding.holds:
             raise typer.Exit(Status.FAILED)
 
 

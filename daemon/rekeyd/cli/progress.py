@@ -75,7 +75,7 @@ class Meter:
 
 def _standing(job: Job) -> Progress:
     counts = job.counts
-    if job.phase in {"retire", "done"}:
+    if job.phase in {"retire", "certify", "done"}:
         # What is deleted are objects: their bytes take no time.
         return Progress(
             "retire",

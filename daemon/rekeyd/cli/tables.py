@@ -20,7 +20,7 @@ from rekeyd.domain.job import Job, JobPhase, JobState, utc_timestamp
 from rekeyd.domain.tenant import Placement
 
 if TYPE_CHECKING:
-    from rekeyd.cli.chains import ChainFinding
+    from rekeyd.cli.chains import TrailFinding
     from rekeyd.service import CheckFinding
 
 PLAIN_LINE_SECONDS = 5.0
@@ -35,6 +35,7 @@ PHASE_WORDS: dict[JobPhase, str] = {
     "switch": "switching to the target",
     "grace": "keeping the source for a while",
     "retire": "deleting verified source versions",
+    "certify": "writing the evidence and the certificate",
     "withdraw": "withdrawing keys until nothing can be read",
     "restore": "giving keys back until everything can be read",
     "done": "done",
@@ -122,13 +123,16 @@ def checks_table(findings: Sequence[CheckFinding]) -> Table:
     return table
 
 
-def chains_table(findings: Sequence[ChainFinding]) -> Table:
-    """The chains of the audit trail, each with its first bad record."""
+def trail_table(trail: TrailFinding) -> Table:
+    """The chains of the audit trail, each with its first bad record, and the checkpoints likewise."""
     table = Table("", "chain", "records", "finding", box=SIMPLE_HEAD)
-    for finding in findings:
+    for finding in trail.chains:
         broken = finding.broken
         said = "whole" if broken is None else f"record {broken.sequence} {broken.reason}"
         table.add_row(_mark(ok=broken is None), Text(finding.chain), f"{finding.records:,}", Text(said))
+    wrong = trail.broken_checkpoint
+    said = "signed, and on record" if wrong is None else f"checkpoint {wrong.number} {wrong.reason}"
+    table.add_row(_mark(ok=wrong is None), Text("checkpoints"), f"{trail.checkpoints:,}", Text(said))
     return table
 
 

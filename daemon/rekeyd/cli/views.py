@@ -10,7 +10,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import Placement
 
 if TYPE_CHECKING:
-    from rekeyd.cli.chains import ChainFinding
+    from rekeyd.cli.chains import ChainFinding, TrailFinding
     from rekeyd.cli.progress import Progress
     from rekeyd.service import CheckFinding
 
@@ -86,6 +86,19 @@ def chain_view(finding: ChainFinding) -> JsonObject:
         "chain": finding.chain,
         "records": finding.records,
         "broken": None if broken is None else {"sequence": broken.sequence, "reason": broken.reason},
+    }
+
+
+def trail_view(finding: TrailFinding) -> JsonObject:
+    """The whole audit trail."""
+    broken = finding.broken_checkpoint
+    return {
+        "ok": finding.holds,
+        "chains": [chain_view(chain) for chain in finding.chains],
+        "checkpoints": {
+            "checked": finding.checkpoints,
+            "broken": None if broken is None else {"number": broken.number, "reason": broken.reason},
+        },
     }
 
 

@@ -68,6 +68,7 @@ JobPhase = Literal[
     "switch",  # `dedicated` is published
     "grace",  # the source is kept for a while
     "retire",  # the verified source versions are deleted
+    "certify",  # the evidence is written, the source looked at once more, the certificate signed
     "withdraw",  # keys are disabled, or their material deleted, until nothing can be read
     "restore",  # keys are enabled again, until everything can be read
     "done",  # nothing is left to do

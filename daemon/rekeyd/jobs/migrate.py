@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import structlog
 
 from rekeyd.domain.job import Job
-from rekeyd.domain.objects import ObjectVersion
 from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.certify import certify, remark_of
 from rekeyd.jobs.conditions import prove_conditions
 from rekeyd.jobs.control import examine_control
 from rekeyd.jobs.cutover import cut_over, open_target
@@ -25,8 +24,6 @@ log = structlog.get_logger()
 
 _PAUSES_MAX = 5
 """After so many pauses in a row whose time was too short, a person should look at the settings."""
-
-_REMAINING_SHOWN_MAX = 3
 
 _REFUSALS_MAX = 3
 """So often may other processes give a segment back before that holds the job."""
@@ -94,7 +91,7 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
     if isinstance(switched, Held):
         return switched
     waiting = await _grace(run, switched)
-    return waiting or await _retire(run)
+    return waiting or await _retire(run, switched)
 
 
 async def _provision(run: JobRun, ready: Ready) -> Held | Failed | None:
@@ -166,8 +163,8 @@ async def _look_while_waiting(run: JobRun, left_seconds: float) -> Waiting | Hel
     return _waiting(run, left_seconds)
 
 
-async def _retire(run: JobRun) -> Ending:
-    """Delete the verified source versions, then look once more at what the source holds."""
+async def _retire(run: JobRun, record: PlacementRecord) -> Ending:
+    """Delete the verified source versions, then look once more at what the source holds, and certify all of it."""
     ledger = run.tools.ledger
     await ledger.enter_phase(run.claim, "retire")
     if not await canary_reads(run.tools, run.job):
@@ -178,9 +175,12 @@ async def _retire(run: JobRun) -> Ending:
     while await ledger.plan_retirement(run.claim):
         run.tools.work_came.set()
         await asyncio.sleep(run.tools.timings.poll_seconds)
-    remark = await _remaining(run)
+    await ledger.enter_phase(run.claim, "certify")
+    certified = await certify(run, record)
+    if isinstance(certified, Held):
+        return certified
     await ledger.enter_phase(run.claim, "done")
-    return Completed(remark)
+    return Completed(remark_of(certified))
 
 
 async def _target_drift(run: JobRun) -> str:
@@ -189,29 +189,3 @@ async def _target_drift(run: JobRun) -> str:
     keys = await run.tools.ledger.tenant_keys(job.tenant)
     others = sorted(key.arn for key in keys if key.arn not in (None, job.key.arn) and key.arn is not None)
     return await dedicated_drift(run.tools.target_of(job), job.target.bucket, job.tenant, job.key.arn, others)
-
-
-async def _remaining(run: JobRun) -> str | None:
-    """What is left in the source: reported, never deleted."""
-    source = run.job.source
-    objects = run.tools.source_of(run.job).objects
-    found, resume_after = await _first_page(run)
-    uploads = await objects.list_uploads(source.bucket, source.prefix)
-    if not found and not uploads:
-        return None
-    shown = ", ".join(repr(version.key) for version in found[:_REMAINING_SHOWN_MAX])
-    more = " or more" if resume_after is not None else ""
-    versions = sum(len(version.chain) for version in found)
-    what = f"{len(found)}{more}"
-    if run.source_versioned:
-        what = f"{versions}{more} versions and markers of {what}"
-    return f"the source still holds {what} objects ({shown}) and {len(uploads)} unfinished uploads"
-
-
-async def _first_page(run: JobRun) -> tuple[Sequence[ObjectVersion], str | None]:
-    source, objects = run.job.source, run.tools.source_of(run.job).objects
-    if run.source_versioned:
-        histories = await objects.list_versions_page(source.bucket, source.prefix)
-        return histories.histories, histories.resume_after
-    page = await objects.list_page(source.bucket, source.prefix)
-    return page.objects, page.resume_after

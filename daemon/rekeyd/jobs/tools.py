@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rekeyd.custody.port import Custody
+from rekeyd.custody.signing import Signer
 from rekeyd.domain.errors import StoreRefusedError
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job
@@ -83,6 +84,8 @@ class Tools:
     ledger: Ledger
     stores: Mapping[str, Store]
     custody: Custody
+    signer: Signer
+    """Signs certificates and checkpoints."""
     means: Means
     timings: Timings
     metrics: JobMetrics

@@ -24,13 +24,16 @@ from typing import Literal, Protocol
 from rekeyd.domain.audit import AuditRecord
 from rekeyd.domain.job import Counts, HeldReason, Job, JobPhase, JobState, ReceivedJob
 from rekeyd.domain.objects import Location, ObjectVersion
+from rekeyd.ledger.evidence_port import EvidenceLedger
 from rekeyd.ledger.placement_port import PlacementLedger
 from rekeyd.ledger.revocation_port import RevocationLedger
 from rekeyd.ledger.values import (
     SEGMENT_BYTES_MAX,
     SEGMENT_OBJECTS_MAX,
     Admission,
+    Checkpoint,
     Copy,
+    EvidenceRow,
     JobClaim,
     LedgerSummary,
     ObjectOutcome,
@@ -48,7 +51,10 @@ __all__ = [
     "SEGMENT_OBJECTS_MAX",
     "Admission",
     "AuditLedger",
+    "Checkpoint",
     "Copy",
+    "EvidenceLedger",
+    "EvidenceRow",
     "JobClaim",
     "JobLedger",
     "Ledger",
@@ -305,7 +311,9 @@ class AuditLedger(Protocol):
         """A chain from its first record on, in order."""
 
 
-class Ledger(JobLedger, PlacementLedger, RevocationLedger, ObjectLedger, AuditLedger, Protocol):
+class Ledger(
+    JobLedger, PlacementLedger, RevocationLedger, ObjectLedger, EvidenceLedger, AuditLedger, Protocol
+):
     """The whole ledger."""
 
     async def check(self) -> None:

@@ -100,6 +100,8 @@ class Row:
     evidence: str = ""
     seen_pass: int = 0
     """The latest pass that listed it, or settled that it is missing."""
+    request_ids: tuple[str, ...] = ()
+    """Of the requests that deleted its source."""
 
     @property
     def state(self) -> CarryState:
@@ -196,7 +198,8 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
         crc64nvme=crc64nvme,
         copies=() if outcome.state == "dropped" else copies,
     )
-    return Row(done, None, outcome.reason, outcome.evidence or row.evidence)
+    evidence = outcome.evidence or row.evidence
+    return Row(done, None, outcome.reason, evidence, request_ids=outcome.request_ids)
 
 
 def _planned_after(outcome: ObjectOutcome, former: ObjectRow) -> tuple[ObjectVersion, ...]:

@@ -284,6 +284,8 @@ objects = sa.Table(
     sa.Column("planned_before", sa.Text),
     sa.Column("crc64nvme", Unsigned64),
     sa.Column("evidence", sa.Text, nullable=False, server_default=""),
+    # The ids of the requests that deleted its source, a space between them.
+    sa.Column("delete_requests", sa.Text, nullable=False, server_default=""),
     # The latest pass that listed it, or settled that it is missing.
     sa.Column("seen_pass", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
@@ -336,4 +338,26 @@ audit = sa.Table(
     sa.Column("previous_hash", sa.Text, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# The signed statements of finished jobs: one a job, the first that was recorded.
+certificates = sa.Table(
+    "certificates",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
+sa.Index("ix_certificates_tenant", certificates.c.tenant, certificates.c.recorded_at)
+
+# The signed statements of where the audit trail stood.
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("recorded_at", sa.Double, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    # Whether it was seen to stand where checkpoints are written to, too.
+    sa.Column("written", sa.Boolean, nullable=False, server_default=sa.false()),
 )

@@ -139,6 +139,29 @@ class ObjectOutcome:
     """How both checksums came about, `streamed/computed_by_provider` say."""
     copies: tuple[Copy, ...] | None = None
     """Where the target keeps versions: what is known to stand there now. None leaves what is recorded."""
+    request_ids: tuple[str, ...] = ()
+    """Where the source was deleted: how the store named the requests that did it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """An object's row with all that is evidence."""
+
+    object: ObjectRow
+    reason: str
+    evidence: str
+    """How both checksums came about, as an outcome's; of a history its copies have each their own."""
+    request_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement of where all chains of the audit trail stood."""
+
+    number: int
+    """From 1 on, without gaps."""
+    text: str
+    """As it was signed: canonical JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +205,6 @@ StoreAction = Literal[
     "conditions.proof_intended",  # objects of our own are about to be written, and removed again
     "conditions.proven",  # the stores were shown to heed conditions
     "uploads.abort_intended",  # unfinished uploads in the target are about to be given up
+    "evidence.write_intended",  # evidence and certificate are about to be written to the target
+    "evidence.written",  # the evidence stands in the target, with this root
 ]

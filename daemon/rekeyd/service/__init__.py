@@ -7,12 +7,17 @@ them is imported when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rekeyd.domain.posture import KeyFacts
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.service.requests import PostureRequest
 from rekeyd.settings import Settings
+
+if TYPE_CHECKING:
+    from rekeyd.domain.certificate import Certificate
+    from rekeyd.domain.signed import PublicKey
 
 __all__ = [
     "CheckFinding",
@@ -22,7 +27,9 @@ __all__ = [
     "check_unknown_tenant",
     "look_at_key",
     "open_ledger",
+    "prove",
     "serve",
+    "signing_key",
 ]
 
 
@@ -52,3 +59,17 @@ async def look_at_key(settings: Settings, request: PostureRequest) -> KeyFacts:
     from rekeyd.service import posture  # noqa: PLC0415 - see above
 
     return await posture.look_at_key(settings, request)
+
+
+async def signing_key(settings: Settings) -> PublicKey:
+    """The public half of what signs here. Raises RefusedError naming the setting, CustodyError."""
+    from rekeyd.service.signing import open_signer  # noqa: PLC0415 - only this needs it
+
+    return await (await open_signer(settings)).public_key()
+
+
+async def prove(settings: Settings, certificate: Certificate, key: str) -> str | None:
+    """See `rekeyd.service.proofs.prove`."""
+    from rekeyd.service import proofs  # noqa: PLC0415 - see above
+
+    return await proofs.prove(settings, certificate, key)

@@ -14,10 +14,13 @@ from aiobotocore.session import AioSession, get_session
 
 from rekeyd.custody.aws_kms import AwsKms, KmsAccess
 from rekeyd.domain.errors import MissingCredentialsError
+from rekeyd.domain.objects import Location
 from rekeyd.intake.port import CountMessage, Desk
 from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
+from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.ledger.port import Ledger
+from rekeyd.service.signing import open_signer
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
 from rekeyd.stores.guarded.operation import READ
@@ -58,13 +61,15 @@ def sqs_intake(settings: Settings, desk: Desk, count: CountMessage) -> SqsIntake
 
 @asynccontextmanager
 async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> AsyncIterator[Tools]:
-    """Everything that the stories work with. Raises MissingCredentialsError."""
+    """Everything that the stories work with. Raises MissingCredentialsError, RefusedError for a signing key."""
     limits = settings.limits
+    signer = await open_signer(settings, make=True)
     async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
         yield Tools(
             ledger=ledger,
             stores=stores,
             custody=custody,
+            signer=signer,
             means=_means(limits),
             timings=_timings(settings),
             metrics=metrics,
@@ -72,6 +77,20 @@ async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> As
             objects_in_flight_max=limits.objects_in_flight_max,
             work_came=asyncio.Event(),
         )
+
+
+def checkpoints_of(settings: Settings, tools: Tools, holder: str) -> Checkpoints:
+    """What makes the audit trail's checkpoints."""
+    named = settings.audit.checkpoint_location
+    location = Location.parse(named) if named else None
+    return Checkpoints(
+        tools.ledger,
+        tools.signer,
+        holder,
+        interval_seconds=settings.audit.checkpoint_seconds,
+        elsewhere=None if location is None else Elsewhere(tools.store_of(location).objects, location),
+        call_seconds_max=settings.limits.request_seconds_max,
+    )
 
 
 @asynccontextmanager

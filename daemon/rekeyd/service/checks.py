@@ -14,6 +14,7 @@ from rekeyd.domain.errors import (
     KeyForbiddenError,
     LedgerError,
     MissingCredentialsError,
+    RefusedError,
     StoreError,
 )
 from rekeyd.domain.key import KmsKey
@@ -24,6 +25,7 @@ from rekeyd.jobs.tools import Store
 from rekeyd.service.adapters import open_custody, open_stores, sqs_intake
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import look_at_ledger
+from rekeyd.service.signing import key_beside_ledger, open_signer
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics
 
@@ -32,13 +34,13 @@ _NOBODY = "rekeyd-check"
 
 
 async def check(settings: Settings) -> Sequence[CheckFinding]:
-    """Look at ledger, credentials, stores, key service and intakes, one by one; write nothing, not even a ledger.
+    """Look at ledger, signing key, credentials, stores, key service and intakes, one by one; make none of them.
 
     Raises SettingsError where the patterns are empty.
     """
     source_pattern, target_pattern = settings.require_patterns()
     metrics = Metrics(__version__)
-    findings = [await _ledger_finding(settings)]
+    findings = [await _ledger_finding(settings), await _signing_finding(settings)]
     try:
         async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
             findings.append(CheckFinding("credentials", ok=True, detail="found"))
@@ -63,6 +65,24 @@ async def _ledger_finding(settings: Settings) -> CheckFinding:
     except LedgerError as error:
         advice = "is ledger.url right? Its folder, and what is in it, must be this user's to write to"
         return CheckFinding("ledger", ok=False, detail=str(error), advice=advice, reachable=False)
+
+
+async def _signing_finding(settings: Settings) -> CheckFinding:
+    """Whether what signs certificates and checkpoints is there; makes none."""
+    name, path = "signing key", key_beside_ledger(settings)
+    try:
+        if not settings.audit.signing_key_file and not await asyncio.to_thread(path.exists):
+            return CheckFinding(name, ok=True, detail=f"{path} isn't there yet: `rekeyd serve` makes it")
+        found = await (await open_signer(settings)).public_key()
+    except RefusedError as error:
+        return CheckFinding(name, ok=False, detail=error.reason, advice=f"see {error.field}")
+    except KeyForbiddenError as error:
+        advice = "let these credentials use kms:GetPublicKey and kms:Sign with it"
+        return CheckFinding(name, ok=False, detail=str(error), advice=advice)
+    except CustodyError as error:
+        advice = "is audit.signing_key_file right, and does the key service run?"
+        return CheckFinding(name, ok=False, detail=str(error), advice=advice, reachable=False)
+    return CheckFinding(name, ok=True, detail=f"its public key is {found.fingerprint}")
 
 
 def _bucket(pattern: LocationPattern) -> str:

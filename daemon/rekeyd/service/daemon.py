@@ -14,13 +14,14 @@ from typing import Never
 import structlog
 
 from rekeyd import __version__
-from rekeyd.domain.errors import LedgerError, MissingCredentialsError, RekeydError
+from rekeyd.domain.errors import LedgerError, MissingCredentialsError, RefusedError, RekeydError
 from rekeyd.intake.port import Intake
+from rekeyd.jobs.checkpoints import Checkpoints
 from rekeyd.jobs.comparison import Comparison
 from rekeyd.jobs.key_watch import KeyWatch
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
-from rekeyd.service.adapters import open_tools, sqs_intake
+from rekeyd.service.adapters import checkpoints_of, open_tools, sqs_intake
 from rekeyd.service.ledger import admission, open_ledger
 from rekeyd.settings import Settings
 from rekeyd.telemetry import Metrics, ReadinessCheck, TelemetryEndpoint, set_up_logging
@@ -62,12 +63,16 @@ async def serve(settings: Settings) -> int:
             desk = admission(settings, ledger, settings.intake.sqs.kinds, may_destroy=False)
             sqs = sqs_intake(settings, desk, metrics.count_message)
             comparison, watch = Comparison(tools, holder), KeyWatch(tools, holder)
+            checkpoints = checkpoints_of(settings, tools, holder)
             intakes: list[Intake] = [] if sqs is None else [sqs]
-            daemon = _Daemon(settings, ledger, metrics, worker, (comparison, watch), intakes)
+            daemon = _Daemon(settings, ledger, metrics, worker, (comparison, watch, checkpoints), intakes)
             return await daemon.run()
     except (LedgerError, MissingCredentialsError) as error:
         log.error("not_started", error=str(error))  # noqa: TRY400 - the text says it all
         return _UNREACHABLE
+    except RefusedError as error:
+        log.error("not_started", error=error.reason, setting=error.field)  # noqa: TRY400 - as above
+        return _UNUSABLE
     except _AddressError as error:
         log.error("not_started", error=str(error), setting="telemetry.listen")  # noqa: TRY400 - as above
         return _UNUSABLE
@@ -86,14 +91,15 @@ class _Daemon:
         ledger: Ledger,
         metrics: Metrics,
         worker: Worker,
-        aside: tuple[Comparison, KeyWatch],
+        aside: tuple[Comparison, KeyWatch, Checkpoints],
         intakes: list[Intake],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._metrics = metrics
         self._worker = worker
-        self._comparison, self._watch = aside
+        self._aside = aside
+        self._comparison = aside[0]
         self._intakes = intakes
         self._first_signal = asyncio.Event()
         self._second_signal = asyncio.Event()
@@ -118,7 +124,7 @@ class _Daemon:
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
-            aside = [group.create_task(each.run()) for each in (self._comparison, self._watch)]
+            aside = [group.create_task(each.run()) for each in self._aside]
             working = [group.create_task(self._worker.run())]
             working += [group.create_task(intake.run()) for intake in self._intakes]
             await asyncio.wait(working)

@@ -9,6 +9,7 @@ from rekeyd.settings.errors import SettingsError
 from rekeyd.settings.loading import load_settings
 from rekeyd.settings.model import Settings
 from rekeyd.settings.sections import (
+    AuditSettings,
     AwsCustodySettings,
     LedgerSettings,
     LimitsSettings,
@@ -19,6 +20,7 @@ from rekeyd.settings.sections import (
 )
 
 __all__ = [
+    "AuditSettings",
     "AwsCustodySettings",
     "LedgerSettings",
     "LimitsSettings",

@@ -6,7 +6,15 @@ Each function raises ValueError saying what to write instead.
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
+
+from rekeyd.domain.errors import RefusedError
+from rekeyd.domain.objects import Location
+
+_KMS_KEY = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+")
+# What systemd takes for a credential's name is what a file may be called (systemd.exec(5), "LoadCredential=").
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def _is_loopback(host: str) -> bool:
@@ -66,4 +74,24 @@ def sqlite_address(text: str) -> str:
         raise ValueError(f"this release keeps its ledger in SQLite only, not in {scheme or text!r}")
     if not rest.startswith("/") or not rest.strip("/") or rest.endswith(("/", ":memory:")) or "?" in rest:
         raise ValueError("write sqlite:///PATH with the whole path of a file")
+    return text
+
+
+def signing_key(text: str) -> str:
+    if text.startswith("arn:"):
+        if not _KMS_KEY.fullmatch(text):
+            raise ValueError("write the whole ARN of a KMS key, or of its alias")
+    elif text and not text.startswith("/") and not _CREDENTIAL.fullmatch(text):
+        raise ValueError(
+            "write the whole path of a file, the name of a systemd credential, or a KMS key's ARN"
+        )
+    return text
+
+
+def location_or_empty(text: str) -> str:
+    if text:
+        try:
+            Location.parse(text)
+        except RefusedError as error:
+            raise ValueError(error.reason) from error
     return text

@@ -10,6 +10,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import LocationPattern
 from rekeyd.settings.errors import Fault
 from rekeyd.settings.sections import (
+    AuditSettings,
     LimitsSettings,
     MigrateSettings,
     S3StoreSettings,
@@ -104,3 +105,19 @@ def queue_faults(sqs: SqsIntakeSettings) -> Iterator[Fault]:
     on_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     if sqs.queue_url and not on_aws and not sqs.endpoint_url:
         yield "intake.sqs.endpoint_url", f"is required: queue_url is at {host}, which is not AWS"
+
+
+def audit_faults(
+    audit: AuditSettings, migrate: MigrateSettings, stores: Mapping[str, S3StoreSettings]
+) -> Iterator[Fault]:
+    if not audit.checkpoint_location:
+        return
+    location = Location.parse(audit.checkpoint_location)
+    if location.store not in stores:
+        yield "audit.checkpoint_location", f"there is no [stores.{location.store}]"
+        return
+    for key in ("source_pattern", "target_pattern"):
+        store, _, rest = str(getattr(migrate, key)).partition("://")
+        other = Location(store, rest.partition("/")[0], "")
+        if other.bucket and _one_bucket(location, other, stores):
+            yield "audit.checkpoint_location", f"is in the bucket of migrate.{key}: use another one"

@@ -7,9 +7,16 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from rekeyd.domain.tenant import LocationPattern
-from rekeyd.settings.contradictions import pattern_faults, queue_faults, size_faults, time_faults
+from rekeyd.settings.contradictions import (
+    audit_faults,
+    pattern_faults,
+    queue_faults,
+    size_faults,
+    time_faults,
+)
 from rekeyd.settings.errors import ContradictionError, SettingsError
 from rekeyd.settings.sections import (
+    AuditSettings,
     CustodySettings,
     IntakeSettings,
     LedgerSettings,
@@ -30,6 +37,7 @@ class Settings(Section):
     stores: dict[StoreName, S3StoreSettings] = Field(default_factory=lambda: {"s3": S3StoreSettings()})
     """Stores by the names that locations use. Any table here replaces the default `s3`."""
     custody: CustodySettings = CustodySettings()
+    audit: AuditSettings = AuditSettings()
     intake: IntakeSettings = IntakeSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     migrate: MigrateSettings = MigrateSettings()
@@ -42,6 +50,7 @@ class Settings(Section):
             *time_faults(self.migrate, self.limits),
             *size_faults(self.limits),
             *queue_faults(self.intake.sqs),
+            *audit_faults(self.audit, self.migrate, self.stores),
         ]
         if faults:
             raise ContradictionError(faults)

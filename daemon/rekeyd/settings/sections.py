@@ -13,8 +13,10 @@ from rekeyd.domain.job import GRACE_SECONDS_MAX
 from rekeyd.settings.addresses import (
     endpoint_address,
     listen_address,
+    location_or_empty,
     queue_address,
     service_of,
+    signing_key,
     sqlite_address,
 )
 
@@ -104,6 +106,30 @@ class CustodySettings(Section):
     """Key services."""
 
     aws: AwsCustodySettings = AwsCustodySettings()
+
+
+class AuditSettings(Section):
+    """The record of all that is done, and the signatures under what is said of it."""
+
+    signing_key_file: Annotated[str, AfterValidator(signing_key)] = ""
+    """What signs certificates and checkpoints: an Ed25519 private key, PEM, mode 0600, by its whole path; the name of
+    a systemd credential; or the ARN of a KMS key (ECC_NIST_EDWARDS25519). Empty: a file beside the ledger, made by
+    `serve`."""
+    checkpoint_seconds: Annotated[float, Field(ge=1, le=604_800)] = 3_600
+    """How often a signed checkpoint is made of where the audit trail stands, where it has grown."""
+    checkpoint_location: Annotated[str, AfterValidator(location_or_empty)] = ""
+    """Where checkpoints are written as well, a bucket with Object Lock best: `s3://bucket/prefix/`. Empty: nowhere."""
+
+    @property
+    def signing_key_arn(self) -> str | None:
+        """The KMS key, where it is one."""
+        return self.signing_key_file if self.signing_key_file.startswith("arn:") else None
+
+    @property
+    def signing_credential(self) -> str | None:
+        """The name of a systemd credential, where it is one."""
+        named = self.signing_key_file
+        return named if named and not named.startswith(("arn:", "/")) else None
 
 
 class SqsIntakeSettings(Section):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from rekeyd.domain.objects import (
@@ -172,6 +172,8 @@ class DeleteOutcome:
         "failed",  # not deleted, for the reason in `detail`
     ]
     detail: str = ""
+    request_id: str = field(default="", compare=False)
+    """The store's name for the request that deleted it; empty where it was gone already, or the store names none."""
 
 
 class ObjectStream(Protocol):

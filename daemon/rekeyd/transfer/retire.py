@@ -14,6 +14,16 @@ from rekeyd.transfer.history import drop_history, standing_chain
 from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
 
+LOCKED = "Object Lock keeps a version of it in the source until "
+LEGAL_HOLD_ENDS = "a legal hold ends"
+"""How the reason of a row begins whose source is locked, and how it ends where no time is known."""
+
+
+def locked_until(reason: str) -> str | None:
+    """Until when a retention keeps the source, by its row's reason; None for a legal hold and any other reason."""
+    until = reason.removeprefix(LOCKED)
+    return None if until in (reason, LEGAL_HOLD_ENDS) else until
+
 
 async def standing_copies(route: Route, rows: Sequence[ObjectRow], at_once_max: int) -> set[str]:
     """The source keys of those rows whose recorded copies stand in the target now, under the customer key.
@@ -66,8 +76,8 @@ async def locked_rows(
             head = await head_or_none(route.source, bucket, version.key, version.version_id)
             lock = None if head is None else head.attributes.lock
             if lock is not None and lock.protects_at(means.now()):
-                until = "a legal hold ends" if lock.legal_hold else str(lock.retain_until)
-                return row.source.key, f"Object Lock keeps a version of it in the source until {until}"
+                until = LEGAL_HOLD_ENDS if lock.legal_hold else str(lock.retain_until)
+                return row.source.key, LOCKED + until
         return None
 
     found = await side_by_side(rows, locked, at_once_max=at_once_max)
@@ -107,7 +117,8 @@ async def retire_batch(
             reason = "the source has been replaced since it was verified"
             outcomes.append(ObjectOutcome(source, "remaining", reason))
         else:
-            outcomes.append(ObjectOutcome(source, "deleted"))
+            ids = dict.fromkeys(answer.request_id for answer in about if answer.request_id)
+            outcomes.append(ObjectOutcome(source, "deleted", request_ids=tuple(ids)))
     return outcomes, failed
 
 

@@ -28,6 +28,19 @@ async def test_what_is_named_is_deleted_and_nothing_else(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
+async def test_the_request_that_deleted_is_named(stand: Stand, count: int) -> None:
+    names = [f"named{number}" for number in range(count)]
+    for name in names:
+        await stand.put(name)
+    versions = [await stand.version(name) for name in names]
+
+    outcomes = await stand.store.delete(stand.bucket, versions, claim=stand.claim)
+
+    assert all(outcome.request_id for outcome in outcomes)
+    assert " " not in "".join(outcome.request_id for outcome in outcomes), "the ledger keeps them in one text"
+
+
+@pytest.mark.parametrize("count", [1, 3])
 async def test_a_version_that_was_replaced_stays(stand: Stand, count: int) -> None:
     names = [f"a{number}" for number in range(count)]
     for name in names:

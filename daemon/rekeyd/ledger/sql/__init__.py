@@ -32,20 +32,17 @@ from rekeyd.ledger.port import (
     PassState,
     SegmentClaim,
     StoreAction,
-    TenantKey,
     TenantMove,
 )
 from rekeyd.ledger.sql import (
     actions,
     admission,
-    arrivals,
     control,
     jobs,
     passes,
     placements,
     reading,
     retirement,
-    revocation,
     segments,
     transaction,
 )
@@ -60,6 +57,8 @@ from rekeyd.ledger.sql.engine import (
     sqlite_path,
     writing_engine,
 )
+from rekeyd.ledger.sql.evidence_methods import EvidenceMethods
+from rekeyd.ledger.sql.revocation_methods import RevocationMethods
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
 AUDIT_RECORDS_READ_MAX = 1000
@@ -70,7 +69,7 @@ RecordCounter = Callable[[int], None]
 """Told how many records a committed write has appended to the audit trail."""
 
 
-class SqlLedger:
+class SqlLedger(EvidenceMethods, RevocationMethods):
     """The port `Ledger`. Made by `open`, and ended by `close`."""
 
     def __init__(
@@ -258,37 +257,6 @@ class SqlLedger:
 
     async def canary(self, job: Job) -> str | None:
         return await self._read(placements.canary, job)
-
-    # --- revoking and reinstating ---
-
-    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
-        return await self._write(revocation.admit_overtaking, arrivals.Arrival(received, principal))
-
-    async def approve_job(self, job_id: str, principal: str) -> Job:
-        return await self._write(revocation.approve_job, job_id, principal)
-
-    async def withdraw(self, claim: JobClaim) -> PlacementRecord:
-        return await self._write(revocation.withdraw, claim)
-
-    async def lift_revocation(self, claim: JobClaim) -> PlacementRecord:
-        return await self._write(revocation.lift_revocation, claim)
-
-    async def tenant_keys(self, tenant: str | None = None) -> Sequence[TenantKey]:
-        return await self._read(revocation.tenant_keys, tenant)
-
-    async def withdraw_key(
-        self, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
-    ) -> None:
-        await self._write(revocation.withdraw_key, claim, ref, state, details)
-
-    async def tenant_moves_of(self, tenant: str) -> Sequence[TenantMove]:
-        return await self._read(revocation.tenant_moves_of, tenant)
-
-    async def other_claims_end_in(self, claim: JobClaim) -> float:
-        return await self._read(revocation.other_claims_end_in, claim)
-
-    async def note_result(self, claim: JobClaim, action: str, result: Mapping[str, object]) -> None:
-        await self._write(revocation.note_result, claim, action, result)
 
     # --- passes, segments, objects ---
 

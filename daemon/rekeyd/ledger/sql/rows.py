@@ -144,6 +144,7 @@ _CHANGING = (
     "planned_before",
     "crc64nvme",
     "evidence",
+    "delete_requests",
 )
 _OF_KEY = sa.update(objects).where(
     objects.c.move_id == sa.bindparam("of_move"),
@@ -173,6 +174,7 @@ def _values(move_id: int, row: Row, mapping: KeyMapping) -> dict[str, Any]:
         "planned_before": canonical_json(planned) if planned else None,
         "crc64nvme": row.object.crc64nvme,
         "evidence": row.evidence,
+        "delete_requests": " ".join(row.request_ids),
     }
 
 
@@ -180,7 +182,7 @@ def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
     # Unpacked in the columns' order: by name it would take twice as long, and rows are what there are most of.
     _, key, _, size, etag, version, modified, history, state, attempts, *rest = found
     segment_id, reason, target_key, target_size, target_etag, target_version, *rest = rest
-    copied, planned, crc64nvme, evidence, seen_pass = rest
+    copied, planned, crc64nvme, evidence, delete_requests, seen_pass = rest
     target = None
     if target_etag is not None:
         target_key = mapping.target_key(key) if target_key is None else target_key
@@ -191,7 +193,7 @@ def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
     )
     copies = tuple(_copy(key, mapping.target_key(key), each) for each in json.loads(copied)) if copied else ()
     about = ObjectRow(source, state, attempts, target, before, crc64nvme, copies)
-    return Row(about, segment_id, reason, evidence, seen_pass)
+    return Row(about, segment_id, reason, evidence, seen_pass, tuple(delete_requests.split()))
 
 
 def _source_values(source: ObjectVersion) -> dict[str, Any]:

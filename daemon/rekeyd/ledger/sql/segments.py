@@ -205,6 +205,7 @@ def record_outcomes(tx: Transaction, claim: SegmentClaim, outcomes: Sequence[Obj
             segment=claim.segment_id,
             stage=claim.stage,
             counts=sums((outcome.state, outcome.source.history_bytes) for outcome in counted),
+            requests=list(dict.fromkeys(each for outcome in counted for each in outcome.request_ids)) or None,
             sha256=digest([_digest_row(outcome) for outcome in counted]),
         )
 

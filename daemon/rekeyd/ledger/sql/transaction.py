@@ -51,7 +51,7 @@ class Transaction:
         action: str,
         *,
         actor: str,
-        tenant: str,
+        tenant: str | None,
         job: str | None,
         **details: object,
     ) -> None:

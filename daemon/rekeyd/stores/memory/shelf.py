@@ -238,7 +238,7 @@ class Shelf:
         if lock is not None and lock.protects_at(self._time()):
             return DeleteOutcome(version, "failed", "AccessDenied: it is locked")
         objects.drop(version.key, found.version_id)
-        return DeleteOutcome(version, "deleted")
+        return DeleteOutcome(version, "deleted", request_id=f"request-{self.next()}")
 
     def _delete_current(self, objects: Histories, version: ObjectVersion) -> DeleteOutcome:
         found = objects.get(version.key)
@@ -248,7 +248,7 @@ class Shelf:
             return DeleteOutcome(version, "changed", "PreconditionFailed")
         del objects[version.key]
         if objects.versioning == "off":
-            return DeleteOutcome(version, "deleted")
+            return DeleteOutcome(version, "deleted", request_id=f"request-{self.next()}")
         return DeleteOutcome(version, "failed", "it was only hidden: the bucket keeps versions")
 
 

@@ -105,7 +105,7 @@ async def _delete_many(
         version = named.get(element.get("Key"))
         if version is not None and element.name in ("Deleted", "Error"):
             contradictory = contradictory or version.key in outcomes or not _is_meant(version, element)
-            outcomes[version.key] = _outcome(version, element)
+            outcomes[version.key] = _outcome(version, element, answer.request_id)
     if len(outcomes) != len(versions) or contradictory:
         raise UnavailableError(
             _MANY, "the answer doesn't speak of every object once", request_id=answer.request_id
@@ -120,10 +120,11 @@ def _is_meant(version: ObjectVersion, element: Element) -> bool:
     return version.version_id in (None, said) or (element.name == "Error" and not said)
 
 
-def _outcome(version: ObjectVersion, element: Element) -> DeleteOutcome:
+def _outcome(version: ObjectVersion, element: Element, request_id: str) -> DeleteOutcome:
     if element.name == "Deleted":
-        hidden = version.version_id is None and element.get("DeleteMarker") == "true"
-        return DeleteOutcome(version, "failed", _ONLY_HIDDEN) if hidden else DeleteOutcome(version, "deleted")
+        if version.version_id is None and element.get("DeleteMarker") == "true":
+            return DeleteOutcome(version, "failed", _ONLY_HIDDEN, request_id)
+        return DeleteOutcome(version, "deleted", request_id=request_id)
     error = translate(_MANY, embedded_refusal(element, {}))
     match error:
         case NotFoundError() if error.code != "NoSuchBucket":
@@ -162,8 +163,8 @@ async def _delete_one(
             raise
         return DeleteOutcome(version, "failed", str(error))
     if version.version_id is None and answer.headers.get(_MARKER) == "true":
-        return DeleteOutcome(version, "failed", _ONLY_HIDDEN)
-    return DeleteOutcome(version, "deleted")
+        return DeleteOutcome(version, "failed", _ONLY_HIDDEN, answer.request_id)
+    return DeleteOutcome(version, "deleted", request_id=answer.request_id)
 
 
 async def _settle(
