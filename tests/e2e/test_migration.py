@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -79,6 +78,11 @@ async def test_two_tenants_move_and_a_third_is_left_alone(scene: Scene, target_s
         await ledger.until_state("acme-migrate-1", "completed")
         await ledger.until_state("by-hand", "completed")
         await assert_telemetry(served, scene, acme, initech)
+        verify = {"schema": "rekeyd.job/1", "id": "acme-verify-1", "kind": "verify", "tenant": "acme"}
+        await scene.send(verify)
+        verified = await ledger.until_state("acme-verify-1", "completed")
+        assert verified.result is not None
+        assert verified.result["copies"] == {"intact": len(acme.loaded)}
         assert await served.daemon.stop() == 0
 
     for tenant, job_id in ((acme, "acme-migrate-1"), (initech, "by-hand")):
@@ -87,8 +91,8 @@ async def test_two_tenants_move_and_a_third_is_left_alone(scene: Scene, target_s
     await scene.assert_untouched(neighbour)
     await scene.assert_audit_whole()
     await assert_shown(scene, acme)
-    assert names_of(await scene.ask("jobs")) == {"acme-migrate-1", "by-hand"}
-    assert names_of(await scene.ask("jobs", "--tenant", "acme")) == {"acme-migrate-1"}
+    assert names_of(await scene.ask("jobs")) == {"acme-migrate-1", "acme-verify-1", "by-hand"}
+    assert names_of(await scene.ask("jobs", "--tenant", "initech")) == {"by-hand"}
 
 
 async def assert_certified(scene: Scene, tenant: Tenant, job_id: str) -> None:
@@ -104,7 +108,8 @@ async def assert_certified(scene: Scene, tenant: Tenant, job_id: str) -> None:
         ran = await scene.run("certificate", *arguments)
         assert ran.status == 0, ran
         (folder / name).write_text(ran.printed, encoding="utf-8")
-    for number, own in enumerate(await scene.keys_in(replace(tenant.target, prefix=OWN_PREFIX))):
+    owns = [key for key in await scene.keys_in(tenant.target) if key.startswith(OWN_PREFIX)]
+    for number, own in enumerate(owns):
         got = await scene.clients.s3.get_object(Bucket=tenant.target.bucket, Key=own)
         assert got["SSEKMSKeyId"] == tenant.key_arn
         data = await got["Body"].read()
@@ -174,8 +179,8 @@ async def assert_telemetry(served: Served, scene: Scene, *tenants: Tenant) -> No
     for stage in ("copied", "verified", "deleted"):
         assert await served.metric("rekeyd_objects_total", stage=stage) == count
         assert await served.metric("rekeyd_bytes_total", stage=stage) == size_bytes
-    # Two passes each list everything.
-    assert await served.metric("rekeyd_objects_total", stage="listed") == 2 * count
+    # Two passes each list everything; more of them where what was put within the last seconds is carried again.
+    assert await served.metric("rekeyd_objects_total", stage="listed") >= 2 * count
     assert await served.metric("rekeyd_verdicts_total", verdict="verified") == count
     assert await served.metric("rekeyd_verdicts_total", verdict="mismatch") == 0
     assert await served.metric("rekeyd_intake_messages_total", intake="sqs", outcome="admitted") == 1

@@ -8,12 +8,10 @@ from dataclasses import replace
 import pytest
 
 from rekeyd.domain.certificate import certificate_of, evidence_key
-from rekeyd.domain.errors import AccessDeniedError
+from rekeyd.domain.errors import AccessDeniedError, RefusedError
 from rekeyd.domain.objects import Encryption
-from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Completed, Failed
-from rekeyd.jobs.run import JobRun
-from rekeyd.jobs.verify_again import Reverification, ending_of, verify_again, verify_tenant
+from rekeyd.jobs.verify_again import Reverification, ending_of, verify_again
 from rekeyd.stores.memory.shelf import Stored
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import TARGET_BUCKET, Data, Process, World
@@ -158,27 +156,40 @@ async def test_each_version_of_a_history_is_compared(make_world: MakeWorld) -> N
 async def test_what_a_verify_job_found_is_on_record(world: World) -> None:
     world.fill()
     async with world.process() as process:
-        await world.admit(process.direct)
-        claim = await process.direct.claim_job("daemon-1", 30.0)
-        assert claim is not None
-        kept = KeptClaim(_never, asked_at=0.0, lease_seconds=30.0, call_seconds_max=10.0)
-        run = JobRun(claim, kept, process.tools)
-        ending = await verify_tenant(run)
-        assert isinstance(ending, Failed)
-        assert "no certificate" in ending.error
-        await process.direct.release_job(claim)
-        assert (await process.work()).state == "completed"
+        await moved(process)
+        await world.verify_again(process.direct, "verify-1")
+        done = await process.work("verify-1")
 
-        await world.admit(process.direct, "job-2")
-        claim = await process.direct.claim_job("daemon-1", 30.0)
-        assert claim is not None
-        assert await verify_tenant(JobRun(claim, kept, process.tools)) == Completed(None)
+        assert (done.state, done.phase, done.error) == ("completed", "done", None)
+        assert done.result is not None
+        assert (done.result["certificate"], done.result["copies"]) == ("job-1", {"intact": 6})
         (record,) = await world.records(process.direct, "data.verified_again")
-        assert record["job"] == "job-2"
-        result = (await process.direct.job("job-2")).result
-        assert result is not None
-        assert (result["certificate"], result["copies"]) == ("job-1", {"intact": 6})
+        assert record["job"] == "verify-1"
+
+        break_bytes(world, "a/small", b"SMALL")
+        await world.verify_again(process.direct, "verify-2")
+        failed = await process.work("verify-2")
+        assert failed.state == "failed"
+        assert "'a/small'" in (failed.error or "")
 
 
-async def _never() -> None:
-    raise AssertionError("nothing is renewed here")
+async def test_a_tenant_that_is_not_dedicated_or_revoked_is_not_verified(world: World) -> None:
+    world.fill()
+    async with world.process() as process:
+        await world.admit(process.direct)
+        with pytest.raises(RefusedError, match="is shared"):
+            await world.verify_again(process.direct, "verify-1")
+        await process.work()
+        await world.revoke(process.direct)
+        with pytest.raises(RefusedError, match="is revoked"):
+            await world.verify_again(process.direct, "verify-1")
+
+
+async def test_a_key_that_is_disabled_holds_the_verification(world: World) -> None:
+    world.fill()
+    async with world.process() as process:
+        await moved(process)
+        world.disable_key()
+        await world.verify_again(process.direct, "verify-1")
+        held = await process.work("verify-1")
+        assert (held.state, held.held_reason) == ("held", "key_disabled")

@@ -336,17 +336,21 @@ class World:
         self, ledger: Ledger, job_id: str = "revoke-1", *, principal: str = "upstream", **options: object
     ) -> None:
         """Admit a revocation of the tenant's keys."""
-        await self._admit_overtaking(ledger, principal, job_id, "revoke", options=options)
+        await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options)
 
     async def reinstate(self, ledger: Ledger, job_id: str = "reinstate-1", undoes: str = "revoke-1") -> None:
         """Admit a reinstatement."""
-        await self._admit_overtaking(ledger, "upstream", job_id, "reinstate", undoes=undoes)
+        await self._admit_tenant_job(ledger, "upstream", job_id, "reinstate", undoes=undoes)
 
-    async def _admit_overtaking(
+    async def verify_again(self, ledger: Ledger, job_id: str) -> None:
+        """Admit a job that reads the tenant's data again."""
+        await self._admit_tenant_job(ledger, "upstream", job_id, "verify")
+
+    async def _admit_tenant_job(
         self, ledger: Ledger, principal: str, job_id: str, kind: str, **fields: object
     ) -> None:
         body = {"schema": "rekeyd.job/1", "id": job_id, "kind": kind, "tenant": TENANT, **fields}
-        await ledger.admit_overtaking(read_job_message(json.dumps(body).encode()), principal)
+        await ledger.admit_tenant_job(read_job_message(json.dumps(body).encode()), principal)
 
     async def known(self, ledger: Ledger, job_id: str = "job-1") -> bool:
         """Whether the job was admitted."""

@@ -48,7 +48,7 @@ class AskedLedger:
             raise self.error
         return Admission(cast("Job", None), created=True)
 
-    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
+    async def admit_tenant_job(self, received: ReceivedJob, principal: str) -> Admission:
         self.overtaking.append((received.message.id, principal))
         return Admission(cast("Job", None), created=True)
 
@@ -118,7 +118,7 @@ async def test_an_intake_asks_only_for_what_it_may() -> None:
 
     with pytest.raises(RefusedError, match="kind: migrate may not be asked for here"):
         await desk(ledger, kinds=frozenset()).offer(message(), "somebody")
-    assert frozenset({"migrate", "revoke", "reinstate"}) == KNOWN_KINDS
+    assert frozenset({"migrate", "revoke", "reinstate", "verify"}) == KNOWN_KINDS
 
 
 @pytest.mark.parametrize("mode", ["disable", "destroy"])

@@ -37,6 +37,7 @@ PHASE_WORDS: dict[JobPhase, str] = {
     "retire": "deleting verified source versions",
     "certify": "writing the evidence and the certificate",
     "withdraw": "withdrawing keys until nothing can be read",
+    "read": "reading all data again",
     "restore": "giving keys back until everything can be read",
     "done": "done",
 }

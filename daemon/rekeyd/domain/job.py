@@ -70,6 +70,7 @@ JobPhase = Literal[
     "retire",  # the verified source versions are deleted
     "certify",  # the evidence is written, the source looked at once more, the certificate signed
     "withdraw",  # keys are disabled, or their material deleted, until nothing can be read
+    "read",  # the data in the target are read again, and compared with the evidence
     "restore",  # keys are enabled again, until everything can be read
     "done",  # nothing is left to do
 ]
@@ -184,11 +185,19 @@ class ReinstateMessage(_Message):
     options: PlainOptions = PlainOptions()
 
 
-JobMessage: TypeAlias = MigrateMessage | RevokeMessage | ReinstateMessage
-_MESSAGES: dict[str, type[MigrateMessage | RevokeMessage | ReinstateMessage]] = {
+class VerifyMessage(_Message):
+    """Read a dedicated tenant's data again, and compare it with the evidence of its move."""
+
+    kind: Literal["verify"]
+    options: PlainOptions = PlainOptions()
+
+
+JobMessage: TypeAlias = MigrateMessage | RevokeMessage | ReinstateMessage | VerifyMessage
+_MESSAGES: dict[str, type[JobMessage]] = {
     "migrate": MigrateMessage,
     "revoke": RevokeMessage,
     "reinstate": ReinstateMessage,
+    "verify": VerifyMessage,
 }
 KNOWN_KINDS: frozenset[str] = frozenset(_MESSAGES)
 """Every kind of job that this release can do."""

@@ -48,7 +48,7 @@ class AdmissionDesk:
         if isinstance(message, RevokeMessage) and message.options.mode == "destroy" and not self._may_destroy:
             raise RefusedError("options.mode", "destroy may not be asked for here: have a person submit it")
         if not isinstance(message, MigrateMessage):
-            return await self._ledger.admit_overtaking(received, principal)
+            return await self._ledger.admit_tenant_job(received, principal)
         source, target = admitted_locations(
             message.tenant,
             message.source,

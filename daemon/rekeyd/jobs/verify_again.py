@@ -18,10 +18,11 @@ from rekeyd.domain.errors import ArchivedError, NotFoundError, PreconditionError
 from rekeyd.domain.leaves import Copied, Leaf, VersionEvidence, crc64nvme_value
 from rekeyd.domain.objects import Location, ObjectHead, ObjectVersion
 from rekeyd.domain.signed import NotHeldError
-from rekeyd.jobs.endings import Completed, Failed
+from rekeyd.jobs.endings import Completed, Ending, Failed
 from rekeyd.jobs.evidence_reading import evidence_lines
 from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.tools import Tools
+from rekeyd.jobs.watch import check_key
 from rekeyd.stores.port import ObjectStore
 from rekeyd.transfer.checksum import read_crc64nvme
 from rekeyd.transfer.route import head_or_none
@@ -77,14 +78,20 @@ class Reverification:
         }
 
 
-async def verify_tenant(run: JobRun) -> Completed | Failed:
+async def verify_tenant(run: JobRun) -> Ending:
     """The story of a `verify` job: the tenant's data against its latest certificate. What was found is on record."""
     ledger = run.tools.ledger
+    held = await check_key(run.tools, run.job, None)
+    if held is not None:
+        return held
+    await ledger.begin_job(run.claim)
+    await ledger.enter_phase(run.claim, "read")
     text = await ledger.latest_certificate(run.job.tenant)
     if text is None:
         return Failed(f"{run.job.tenant} has no certificate with which its data could be compared")
     found = await verify_again(run.tools, certificate_of(text))
     await ledger.note_result(run.claim, "data.verified_again", found.result())
+    await ledger.enter_phase(run.claim, "done")
     return ending_of(found)
 
 

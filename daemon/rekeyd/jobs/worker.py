@@ -30,6 +30,7 @@ from rekeyd.jobs.revoke import revoke
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.segment import SegmentWork
 from rekeyd.jobs.tools import Tools
+from rekeyd.jobs.verify_again import verify_tenant
 from rekeyd.jobs.watch import check_key
 from rekeyd.ledger.port import JobClaim, SegmentClaim
 
@@ -41,6 +42,7 @@ STORIES: Mapping[JobKind, Callable[[JobRun], Awaitable[Ending]]] = {
     "migrate": migrate,
     "revoke": revoke,
     "reinstate": reinstate,
+    "verify": verify_tenant,
 }
 """What each kind of job is about."""
 

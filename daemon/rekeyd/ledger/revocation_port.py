@@ -12,15 +12,16 @@ from rekeyd.ledger.values import Admission, JobClaim, TenantKey, TenantMove
 
 
 class RevocationLedger(Protocol):
-    """Jobs that overtake everything of their tenant, and the keys that they are about."""
+    """Jobs about a tenant where it is, those that overtake all of its others, and the keys that they are about."""
 
-    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
-        """Store a job that revokes or reinstates, unless it is known already.
+    async def admit_tenant_job(self, received: ReceivedJob, principal: str) -> Admission:
+        """Store a job about a tenant where it is (it revokes, reinstates, verifies), unless it is known already.
 
         With a revocation that is to begin at once, `withdraw` is part of the same transaction: from its commit on
         nothing of the tenant's is claimed, renewed or about to be deleted any more.
         Raises ConflictError for a known id with another body, and RefusedError naming the field: `tenant` where it
-        has no key here; `undoes` where it isn't the job that revoked the tenant. A refusal is an audit record, too.
+        has no key here, or isn't `dedicated` and is to be verified; `undoes` where it isn't the job that revoked the
+        tenant. A refusal is an audit record, too.
         """
 
     async def approve_job(self, job_id: str, principal: str) -> Job:

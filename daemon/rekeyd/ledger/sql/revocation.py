@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError, RefusedError
-from rekeyd.domain.job import OVERTAKING_KINDS, Job, ReinstateMessage, RevokeMessage
+from rekeyd.domain.job import OVERTAKING_KINDS, Job, ReinstateMessage, RevokeMessage, VerifyMessage
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord, reinstate, revoke
@@ -32,8 +32,8 @@ HELD_FOR_REVOCATION: Mapping[str, Any] = {
 }
 
 
-def admit_overtaking(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
-    """Store the job, unless it is known already; a revocation that is due takes effect with it."""
+def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
+    """Store a job about a tenant where it is; a revocation that is due takes effect with it."""
     message = arrival.received.message
     try:
         if is_known(tx, arrival):
@@ -182,6 +182,8 @@ def _record_to_change(tx: Transaction, arrival: Arrival) -> PlacementRecord:
     record = read_record(tx.db, message.tenant)
     if record is None or record.key_ref is None:
         raise RefusedError("tenant", "has no key here")
+    if isinstance(message, VerifyMessage) and record.phase != "dedicated":
+        raise RefusedError("tenant", f"is {record.phase}: only a dedicated one's data can be verified")
     if isinstance(message, ReinstateMessage) and record.revoked_by != message.undoes:
         by = f"is revoked by {record.revoked_by}" if record.revoked_by else "isn't revoked"
         raise RefusedError("undoes", f"{message.undoes} isn't what revoked the tenant, which {by}")

@@ -15,8 +15,8 @@ from rekeyd.ledger.sql.methods import Transactions
 class RevocationMethods(Transactions):
     """The port `RevocationLedger`."""
 
-    async def admit_overtaking(self, received: ReceivedJob, principal: str) -> Admission:
-        return await self._write(revocation.admit_overtaking, arrivals.Arrival(received, principal))
+    async def admit_tenant_job(self, received: ReceivedJob, principal: str) -> Admission:
+        return await self._write(revocation.admit_tenant_job, arrivals.Arrival(received, principal))
 
     async def approve_job(self, job_id: str, principal: str) -> Job:
         return await self._write(revocation.approve_job, job_id, principal)
