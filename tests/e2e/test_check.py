@@ -12,7 +12,15 @@ from tests.e2e.harness import Ran, Scene, Section
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-EVERYTHING = ["ledger", "credentials", "store s3 (source)", "store s3 (target)", "custody aws", "intake sqs"]
+EVERYTHING = [
+    "ledger",
+    "signing key",
+    "credentials",
+    "store s3 (source)",
+    "store s3 (target)",
+    "custody aws",
+    "intake sqs",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +138,7 @@ async def test_without_credentials_nothing_is_reached(scene: Scene, monkeypatch:
     ran, found = await check(scene)
 
     assert ran.status == 3
-    assert list(found) == ["ledger", "credentials"]
+    assert list(found) == ["ledger", "signing key", "credentials"]
     assert found["credentials"]["reachable"] is False
     assert "AWS_PROFILE" in found["credentials"]["advice"]
 

@@ -78,6 +78,7 @@ Guarantee = Literal[
     "tags_in_archives",  # its tags can
     "customer_keys",  # what is encrypted with a key that comes with each request isn't read without
     "double_encryption",
+    "names_requests",  # an answer to a deletion has the request's name
 ]
 
 LACKS: dict[str, frozenset[Guarantee]] = {
@@ -110,7 +111,7 @@ LACKS: dict[str, frozenset[Guarantee]] = {
             "reports_upload",
             *("orders_markers", "lists_odd_keys", "resumes_anywhere", "conditional_versions"),
             *("locked_copy", "locked_alike", "locked_upload", "timely_locks"),
-            *("tags_in_archives", "customer_keys"),
+            *("tags_in_archives", "customer_keys", "names_requests"),
         }
     ),
 }

@@ -36,7 +36,8 @@ async def test_the_request_that_deleted_is_named(stand: Stand, count: int) -> No
 
     outcomes = await stand.store.delete(stand.bucket, versions, claim=stand.claim)
 
-    assert all(outcome.request_id for outcome in outcomes)
+    with stand.guarantees("names_requests"):
+        assert all(outcome.request_id for outcome in outcomes)
     assert " " not in "".join(outcome.request_id for outcome in outcomes), "the ledger keeps them in one text"
 
 
