@@ -19,7 +19,7 @@ from tests.e2e.versions import Histories, without_idle_markers
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WRITE_SECONDS_MAX = 2.0
+WRITE_SECONDS_MAX = 4.0
 ONE_AT_A_TIME = SLOWLY | {"objects_in_flight_max": 1, "lease_seconds": 5}
 
 

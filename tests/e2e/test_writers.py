@@ -20,7 +20,7 @@ from tests.e2e.test_kills import JOB, SLOWLY
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WRITE_SECONDS_MAX = 2.0
+WRITE_SECONDS_MAX = 4.0
 HEADERS = {"content-type": "binary/octet-stream"}
 
 

@@ -36,7 +36,7 @@ async def scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     async with Front.started() as front:
         config = S3Config("s3", region="us-east-1", endpoint_url=front.endpoint_url, answer_seconds_max=5.0)
         async with S3BucketControl(config, get_session()) as control:
-            yield Scene(front, control, Claim(seconds=0.5))
+            yield Scene(front, control, Claim(seconds=2.0))
 
 
 def error_body(code: str) -> bytes:

@@ -177,7 +177,8 @@ async def _ending(run: JobRun, moves: Sequence[TenantMove], found: _Found) -> En
     await ledger.note_result(run.claim, "revocation.result", result)
     if elsewhere and job.accepted_by is None:
         words = f"can be read still: {'; '.join(elsewhere)}. Accept it: rekeyd approve {job.id}"
-        return Held("readable_elsewhere", words)
+        # Not looked at again by itself: whoever approves it must find it waiting.
+        return Held("readable_elsewhere", words, by_itself=False)
     while left_seconds := await ledger.other_claims_end_in(run.claim):  # noqa: ASYNC110 - only time ends them
         await asyncio.sleep(left_seconds)
     await ledger.enter_phase(run.claim, "done")
