@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from rekeyd.domain.errors import KeyUnusableError, UnavailableError
-from rekeyd.jobs import migrate
+from rekeyd.jobs import refusals
 from rekeyd.ledger import rows
 from tests.jobs.world import FINAL, TARGET_BUCKET, Data, Process, World, eventually
 
@@ -47,7 +47,7 @@ async def test_a_segment_refused_again_and_again_elsewhere_holds_the_job(world: 
         job = await owner.reached(("held", *FINAL))
         assert (job.state, job.held_reason) == ("held", "key_unusable")
         assert str(job.error).startswith("daemon-2: ")
-        assert refusing.applied <= migrate._REFUSALS_MAX + 2, "each after a poll; the owner looks as often"
+        assert refusing.applied <= refusals._REFUSALS_MAX + 2, "each after a poll; the owner looks as often"
         world.script.clear()
         await world.expire_leases()  # the worker's, of what it was at when the job was held
         await world.make_due()
@@ -69,17 +69,17 @@ async def test_refusals_are_forgotten_once_the_job_is_begun_anew(world: World) -
             return refusing.applied > before and (await owner.direct.job("job-1")).state == "held"
 
         await eventually(held_again)
-        assert refusing.applied - before >= migrate._REFUSALS_MAX
+        assert refusing.applied - before >= refusals._REFUSALS_MAX
 
 
 async def test_a_few_refusals_hold_nothing(world: World) -> None:
     objects = world.fill({f"{number:02}": Data(b"data") for number in range(8)})
-    passing = world.script.on("put", key="00", times=migrate._REFUSALS_MAX - 1).fails(KeyUnusableError)
+    passing = world.script.on("put", key="00", times=refusals._REFUSALS_MAX - 1).fails(KeyUnusableError)
     async with owner_and_worker(world) as (owner, _):
         await world.admit(owner.direct)
         job = await owner.reached(("held", *FINAL))
         assert job.state == "completed"
-        assert passing.applied == migrate._REFUSALS_MAX - 1
+        assert passing.applied == refusals._REFUSALS_MAX - 1
         await world.assert_moved(owner.direct, objects)
 
 

@@ -342,6 +342,18 @@ class World:
         """Admit a reinstatement."""
         await self._admit_tenant_job(ledger, "upstream", job_id, "reinstate", undoes=undoes)
 
+    async def rotate(
+        self,
+        ledger: Ledger,
+        job_id: str = "rotate-1",
+        *,
+        key: KmsKey | None = ANOTHER_KEY,
+        **options: object,
+    ) -> None:
+        """Admit a rotation to a key, or, without one, of what its provider has rotated."""
+        named = {} if key is None else {"key": key.model_dump()}
+        await self._admit_tenant_job(ledger, "upstream", job_id, "rotate", options=options, **named)
+
     async def verify_again(self, ledger: Ledger, job_id: str) -> None:
         """Admit a job that reads the tenant's data again."""
         await self._admit_tenant_job(ledger, "upstream", job_id, "verify")

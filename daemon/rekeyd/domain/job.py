@@ -70,6 +70,9 @@ JobPhase = Literal[
     "retire",  # the verified source versions are deleted
     "certify",  # the evidence is written, the source looked at once more, the certificate signed
     "withdraw",  # keys are disabled, or their material deleted, until nothing can be read
+    "redirect",  # default encryption, policy and placement lead to another key, until every writer has learnt it
+    "reencrypt",  # every object is brought under that key
+    "prove",  # every version is looked at: under which key it lies
     "read",  # the data in the target are read again, and compared with the evidence
     "restore",  # keys are enabled again, until everything can be read
     "done",  # nothing is left to do
@@ -120,6 +123,16 @@ class RevokeOptions(BaseModel):
 
     mode: Literal["disable", "destroy"] = "disable"
     """`destroy`: the key material is deleted, too, once another person has approved it."""
+    priority: Priority = "normal"
+
+
+class RotateOptions(BaseModel):
+    """How far a rotation goes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    reencrypt: Literal["all", "new"] = "all"
+    """`new`: what is written from now on lies under the new key; what is there stays under the former one."""
     priority: Priority = "normal"
 
 
@@ -185,6 +198,15 @@ class ReinstateMessage(_Message):
     options: PlainOptions = PlainOptions()
 
 
+class RotateMessage(_Message):
+    """Bring a dedicated tenant's data under another key."""
+
+    kind: Literal["rotate"]
+    key: KmsKey | None = None
+    """Left out: the provider has rotated under the same reference, and nothing has to be moved."""
+    options: RotateOptions = RotateOptions()
+
+
 class VerifyMessage(_Message):
     """Read a dedicated tenant's data again, and compare it with the evidence of its move."""
 
@@ -192,9 +214,10 @@ class VerifyMessage(_Message):
     options: PlainOptions = PlainOptions()
 
 
-JobMessage: TypeAlias = MigrateMessage | RevokeMessage | ReinstateMessage | VerifyMessage
+JobMessage: TypeAlias = MigrateMessage | RotateMessage | RevokeMessage | ReinstateMessage | VerifyMessage
 _MESSAGES: dict[str, type[JobMessage]] = {
     "migrate": MigrateMessage,
+    "rotate": RotateMessage,
     "revoke": RevokeMessage,
     "reinstate": ReinstateMessage,
     "verify": VerifyMessage,
@@ -312,6 +335,11 @@ class Job:
     def kind(self) -> JobKind:
         """What it does."""
         return self.message.kind
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its objects stay where they are: nothing of them is swept or retired, whatever becomes of it."""
+        return self.source == self.target
 
     @property
     def versions(self) -> Literal["all", "current"]:

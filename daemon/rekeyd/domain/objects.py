@@ -13,6 +13,9 @@ from rekeyd.domain.errors import RefusedError
 OWN_PREFIX = ".rekeyd/"
 """Keys under it in a dedicated bucket are rekeyd's own: never a tenant's data."""
 
+KEY_CANARIES = OWN_PREFIX + "canary-of/"
+"""Where each KMS key that was rotated to or from has a canary of its own: it stays under that key."""
+
 KEY_BYTES_MAX = 1024
 """S3's longest key, in bytes of UTF-8 (docs.aws.amazon.com, "Naming Amazon S3 objects")."""
 

@@ -215,6 +215,19 @@ def reinstate(record: PlacementRecord, job_id: str) -> PlacementRecord:
     )
 
 
+def rekey(record: PlacementRecord, key_ref: str) -> PlacementRecord:
+    """Lead a dedicated tenant's placement to another key of its own, under a new epoch; locations and phase stay.
+
+    Raises ConflictError unless it is `dedicated` and open for writing.
+    """
+    if record.phase != "dedicated" or record.writes_from is None:
+        raise ConflictError(f"{record.tenant} is {record.phase}: only a dedicated one's key is rotated")
+    if record.key_ref == key_ref:
+        return record
+    epoch = max(record.epoch, record.proposed_epoch) + 1
+    return replace(record, key_ref=key_ref, key_state="active", epoch=epoch, proposed_epoch=epoch)
+
+
 def _returned(record: PlacementRecord) -> PlacementRecord:
     return replace(record, phase="shared", epoch=return_epoch(record.epoch), pause_ends_at=None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -28,12 +28,15 @@ UPLOADS_EXPIRE_AFTER_DAYS = 7
 """An upload that nobody has completed by then is nobody's any more: no part of it is left to be paid for, or read."""
 
 
-async def set_rules(store: Store, job: Job, claim: LiveClaim) -> BucketRules:
+async def set_rules(
+    store: Store, job: Job, claim: LiveClaim, further_keys: Sequence[str] = ()
+) -> BucketRules:
     """Bring the bucket's policy and lifecycle rules to what they must be, as far as the store has such things.
 
-    Others' statements and rules stay. Nothing is written where nothing would change. Gives what was there before.
+    Writers may name the job's key, or one of the further ones. Others' statements and rules stay. Nothing is written
+    where nothing would change. Gives what was there before.
     """
-    name, ours = job.target.bucket, _ours(store, job)
+    name, ours = job.target.bucket, _ours(store, job, further_keys)
     rules = await store.buckets.describe_rules(name)
     if rules.policy is not None and policy_drift(rules.policy, ours):
         await store.buckets.set_policy(name, with_ours(rules.policy, ours), claim=claim)
@@ -67,12 +70,12 @@ async def refuse_nobody(store: Store, bucket: str, claim: LiveClaim) -> None:
         await store.buckets.set_policy(bucket, without_refusal(policy), claim=claim)
 
 
-def rules_drift(store: Store, job: Job, rules: BucketRules) -> str:
+def rules_drift(store: Store, job: Job, rules: BucketRules, further_keys: Sequence[str] = ()) -> str:
     """How the rules, as they were read back, aren't what they were made to be; empty where they are."""
     if rules.policy is None:
         if store.is_aws:
             return "the store has no bucket policies"
-    elif drift := policy_drift(rules.policy, _ours(store, job)):
+    elif drift := policy_drift(rules.policy, _ours(store, job, further_keys)):
         return drift
     days = rules.unfinished_uploads_expire_after_days
     if days is None:
@@ -99,11 +102,11 @@ def _lacks(store: Store, bucket: BucketDescription, rules: BucketRules) -> Itera
         yield "expiry of unfinished uploads"
 
 
-def _ours(store: Store, job: Job) -> tuple[Statement, ...]:
+def _ours(store: Store, job: Job, further_keys: Sequence[str] = ()) -> tuple[Statement, ...]:
     return our_statements(
         Writing(
             job.target.bucket,
-            (job.key.arn,),
+            (job.key.arn, *further_keys),
             denies_plain_http=store.is_aws,
             denies_unnamed_keys=store.is_aws,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 from rekeyd.domain.errors import AccessDeniedError, KeyUnusableError, StoreError
-from rekeyd.domain.objects import Location, ObjectVersion
+from rekeyd.domain.objects import KEY_CANARIES, Location, ObjectVersion
 from rekeyd.jobs.preflight import holds_tenant_objects
 from rekeyd.jobs.provision import CANARY_KEY
 from rekeyd.jobs.tools import Store
@@ -19,8 +21,38 @@ Readability = Literal[
 ]
 
 
-async def readability(store: Store, location: Location) -> Readability:
-    """Whether what lies in a dedicated bucket can be read just now, by trying. Reads only; nothing is repeated."""
+def key_canary(key_arn: str) -> str:
+    """The key, in a dedicated bucket, of the canary that lies under this KMS key, whatever the default is."""
+    return KEY_CANARIES + hashlib.sha256(key_arn.encode()).hexdigest()[:16]
+
+
+async def readability(store: Store, location: Location, key_arns: Sequence[str] = ()) -> Readability:
+    """Whether what lies in a dedicated bucket can be read just now, by trying. Reads only; nothing is repeated.
+
+    Tried are the bucket's canary and those of the keys. One that can be read is enough to call it `readable`, one of
+    which nobody knows enough to call it `unknown`.
+    """
+    seen = await _bucket_canary(store, location)
+    for key_arn in key_arns:
+        if seen in ("readable", "unknown", "empty"):
+            break
+        of_key = await _key_canary(store, location.bucket, key_canary(key_arn))
+        seen = of_key or seen
+    return seen
+
+
+async def _key_canary(store: Store, bucket: str, key: str) -> Readability | None:
+    """None where the key has none."""
+    try:
+        head = await head_or_none(store.objects_once, bucket, key)
+    except AccessDeniedError:
+        return "unreadable"
+    except StoreError:
+        return "unknown"
+    return None if head is None else await _reading(store, bucket, head.version)
+
+
+async def _bucket_canary(store: Store, location: Location) -> Readability:
     objects, bucket = store.objects_once, location.bucket
     try:
         if await store.buckets.describe(bucket) is None:

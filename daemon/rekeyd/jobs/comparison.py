@@ -67,6 +67,8 @@ class Comparison:
     async def _compare(self, tenant: str, moves: Sequence[TenantMove]) -> bool:
         """Compare one tenant's moves, and have its placement be served, or not; False where a target wasn't read."""
         for move in moves:
+            if move.in_place:
+                continue  # a rotation's: the control object is that of the move that led here
             try:
                 async with self._tools.objects_in_flight:
                     held = await self._fault(move)

@@ -17,6 +17,7 @@ from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.preflight import Ready, preflight
 from rekeyd.jobs.provision import canary_reads, provision
+from rekeyd.jobs.refusals import refused_elsewhere
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.watch import check_key, watch_key
 
@@ -24,9 +25,6 @@ log = structlog.get_logger()
 
 _PAUSES_MAX = 5
 """After so many pauses in a row whose time was too short, a person should look at the settings."""
-
-_REFUSALS_MAX = 3
-"""So often may other processes give a segment back before that holds the job."""
 
 
 async def migrate(run: JobRun) -> Ending:
@@ -58,7 +56,7 @@ async def migrate(run: JobRun) -> Ending:
         _move(run, record, ready),
         watch_key(run.tools, run.job, ready.region),
         run.obstacle(),
-        _refused_elsewhere(run),
+        refused_elsewhere(run),
     )
 
 
@@ -66,18 +64,6 @@ def _leads_elsewhere(job: Job, record: PlacementRecord) -> bool:
     """Whether the tenant was moved by another job's terms: what is verified is so under that one's key."""
     wanted = (job.source, job.target, job.key.arn)
     return (record.source, record.target, record.key_ref) != wanted
-
-
-async def _refused_elsewhere(run: JobRun) -> Held:
-    """Wait until other processes have given back one segment again and again; ends with why they did last.
-
-    Each of them may be at fault itself. It is a person's to tell, from the name with which the reason begins.
-    """
-    while True:
-        await asyncio.sleep(run.tools.timings.poll_seconds)
-        refused = await run.tools.ledger.refused_segment(run.claim, _REFUSALS_MAX)
-        if refused is not None:
-            return Held(*refused)
 
 
 async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> Ending:

@@ -64,7 +64,7 @@ async def provision(run: JobRun, ready: Ready) -> Provisioned | Held:
         return Held("drift", f"{job.target.bucket}: {drift}")
     report_lacks(store, job, bucket, rules)
     return await _prove_key(store, job, _canary(job, token), claim) or Provisioned(
-        await _refuses_wrong_checksum(store, job, claim)
+        await refuses_wrong_checksum(store, job, claim)
     )
 
 
@@ -136,6 +136,14 @@ def _drift(store: Store, job: Job, ready: Ready, bucket: BucketDescription) -> s
     return ""
 
 
+async def prove_default_key(run: JobRun) -> Held | None:
+    """Have the canary that is on record written anew without naming a key, and see it lie under the job's."""
+    token = await run.tools.ledger.canary(run.job)
+    if token is None:
+        return OTHER_BUCKET
+    return await _prove_key(run.tools.target_of(run.job), run.job, _canary(run.job, token), run.kept)
+
+
 async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) -> Held | None:
     """Write an object that names no key and read it back: the default key must be at work.
 
@@ -180,7 +188,7 @@ def _canary(job: Job, token: str) -> bytes:
     return f"rekeyd canary of {job.tenant} {token}".encode()
 
 
-async def _refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> bool:
+async def refuses_wrong_checksum(store: Store, job: Job, claim: LiveClaim) -> bool:
     """Offer bytes with a checksum that isn't theirs: who takes them doesn't look at checksums.
 
     Only the store's own word for a wrong checksum counts; whatever else goes wrong proves nothing.

@@ -119,9 +119,11 @@ async def _close_buckets(run: JobRun, moves: Sequence[TenantMove], found: _Found
 
 async def _until_unreadable(run: JobRun, moves: Sequence[TenantMove], found: _Found) -> Held | None:
     """Try to read, until it fails everywhere; then say since when, and how long that took."""
+    keys = await run.tools.ledger.tenant_keys(run.job.tenant)
+    arns = [key.arn for key in keys if key.arn is not None]
     doubtful: list[str] = []
     for _ in range(_LOOKS_MAX):
-        seen = {target: await readability(run.tools.store_of(target), target) for target in targets_of(moves)}
+        seen = {t: await readability(run.tools.store_of(t), t, arns) for t in targets_of(moves)}
         doubtful = [f"{target.bucket} is {word}" for target, word in seen.items() if word not in _CLOSED]
         if not doubtful:
             await _note_effect(run, found, [target.bucket for target in seen])

@@ -20,6 +20,7 @@ from rekeyd.stores.buckets import BucketDescription
 from rekeyd.stores.port import LIST_OBJECTS_MAX, DeleteOutcome
 from rekeyd.transfer.attempt import CONFLICT, NEEDS_RESTORE, PASSING, UNMOVABLE
 from rekeyd.transfer.carry import carry
+from rekeyd.transfer.rekey import Rekeying, forget, rekey
 from rekeyd.transfer.retire import (
     drop_copy,
     gone_already,
@@ -55,6 +56,7 @@ class SegmentWork:
         self._tools = tools
         self._stopping = stopping
         self._outage = outage
+        self._rekeying = Rekeying(route, tools.means, kept)
 
     async def do(self) -> None:
         """Work on every object that isn't done, then end the segment, or give it back where we are stopping.
@@ -92,7 +94,7 @@ class SegmentWork:
 
             async def carry_one(row: ObjectRow) -> None:
                 async with self._tools.objects_in_flight:
-                    outcome = await carry(row, self._route, self._tools.means, self._kept)
+                    outcome = await self._carry_one(row)
                 self._count_carried(outcome)
                 passing = outcome.reason.startswith(PASSING)
                 if passing and outcome.state == "failed":
@@ -106,12 +108,22 @@ class SegmentWork:
             for outcome in given_up:
                 recorder.add(outcome)
 
+    async def _carry_one(self, row: ObjectRow) -> ObjectOutcome:
+        if self._claim.job.in_place:
+            return await rekey(row, self._rekeying)
+        return await carry(row, self._route, self._tools.means, self._kept)
+
+    async def _sweep_one(self, row: ObjectRow) -> ObjectOutcome:
+        if self._claim.job.in_place:
+            return forget(row)
+        return await drop_copy(self._route, row, self._kept)
+
     async def _sweep(self, rows: Sequence[ObjectRow]) -> None:
         async with OutcomeRecorder(self._tools.ledger, self._claim) as recorder:
 
             async def sweep_one(row: ObjectRow) -> None:
                 async with self._tools.objects_in_flight:
-                    outcome = await drop_copy(self._route, row, self._kept)
+                    outcome = await self._sweep_one(row)
                 if outcome.state == "stale":
                     log.warning("object_not_listed", job=self._claim.job.id, key=row.source.key)
                 recorder.add(outcome)

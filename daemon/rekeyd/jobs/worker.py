@@ -27,6 +27,7 @@ from rekeyd.jobs.migrate import migrate
 from rekeyd.jobs.outage import Outage
 from rekeyd.jobs.reinstate import reinstate
 from rekeyd.jobs.revoke import revoke
+from rekeyd.jobs.rotate import rotate
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.segment import SegmentWork
 from rekeyd.jobs.tools import Tools
@@ -40,6 +41,7 @@ C = TypeVar("C", JobClaim, SegmentClaim)
 
 STORIES: Mapping[JobKind, Callable[[JobRun], Awaitable[Ending]]] = {
     "migrate": migrate,
+    "rotate": rotate,
     "revoke": revoke,
     "reinstate": reinstate,
     "verify": verify_tenant,

@@ -27,6 +27,7 @@ from rekeyd.domain.objects import Location, ObjectVersion
 from rekeyd.ledger.evidence_port import EvidenceLedger
 from rekeyd.ledger.placement_port import PlacementLedger
 from rekeyd.ledger.revocation_port import RevocationLedger
+from rekeyd.ledger.rotation_port import RotationLedger
 from rekeyd.ledger.values import (
     SEGMENT_BYTES_MAX,
     SEGMENT_OBJECTS_MAX,
@@ -65,6 +66,7 @@ __all__ = [
     "PassState",
     "PlacementLedger",
     "RevocationLedger",
+    "RotationLedger",
     "SegmentClaim",
     "SegmentStage",
     "StoreAction",
@@ -312,7 +314,14 @@ class AuditLedger(Protocol):
 
 
 class Ledger(
-    JobLedger, PlacementLedger, RevocationLedger, ObjectLedger, EvidenceLedger, AuditLedger, Protocol
+    JobLedger,
+    PlacementLedger,
+    RevocationLedger,
+    RotationLedger,
+    ObjectLedger,
+    EvidenceLedger,
+    AuditLedger,
+    Protocol,
 ):
     """The whole ledger."""
 

@@ -15,13 +15,13 @@ class RevocationLedger(Protocol):
     """Jobs about a tenant where it is, those that overtake all of its others, and the keys that they are about."""
 
     async def admit_tenant_job(self, received: ReceivedJob, principal: str) -> Admission:
-        """Store a job about a tenant where it is (it revokes, reinstates, verifies), unless it is known already.
+        """Store a job about a tenant where it is (it rotates, revokes, reinstates, verifies), unless it is known already.
 
         With a revocation that is to begin at once, `withdraw` is part of the same transaction: from its commit on
         nothing of the tenant's is claimed, renewed or about to be deleted any more.
         Raises ConflictError for a known id with another body, and RefusedError naming the field: `tenant` where it
-        has no key here, or isn't `dedicated` and is to be verified; `undoes` where it isn't the job that revoked the
-        tenant. A refusal is an audit record, too.
+        has no key here, or isn't `dedicated` and is to be verified or rotated; `key` where it is another tenant's, or
+        withdrawn; `undoes` where it isn't the job that revoked the tenant. A refusal is an audit record, too.
         """
 
     async def approve_job(self, job_id: str, principal: str) -> Job:

@@ -66,6 +66,11 @@ class TenantMove:
     source: Location
     target: Location
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it leads from a location to itself: a rotation's, which has no canary or control object of its own."""
+        return self.source == self.target
+
 
 SegmentStage = Literal[
     "carry",  # copy and verify what was listed

@@ -120,6 +120,8 @@ class Upload:
     bucket: str
     key: str
     upload_id: str
+    begun_at: str | None = field(default=None, compare=False)
+    """An RFC 3339 time by the store's clock, where a listing says it."""
 
 
 @dataclass(frozen=True, slots=True)

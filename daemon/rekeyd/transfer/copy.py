@@ -41,6 +41,9 @@ UNMOVABLE_ENCRYPTIONS: Mapping[str, str] = {
 }
 """Why objects encrypted so can't be moved as they are."""
 
+_NEVER_CARRIED = "x-amz-website-redirect-location"
+"""Of all headers the one that a copy doesn't take over by itself ("CopyObject", Amazon S3 API Reference)."""
+
 _ABORT_SECONDS_MAX = 3.0
 """How long giving an upload up may take, its retries included."""
 
@@ -213,6 +216,7 @@ async def _stream_parts(task: CopyTask, plan: CarryPlan) -> Copied:
 async def _copy_whole(task: CopyTask) -> Copied:
     head = await _source_head(task)
     source = await source_evidence(task, head)
+    named = task.superseded or _NEVER_CARRIED in head.attributes.headers
     written = await task.route.target.copy(
         task.route.target_location.bucket,
         task.target_key,
@@ -221,7 +225,7 @@ async def _copy_whole(task: CopyTask) -> Copied:
         condition=task.condition,
         under=task.under,
         storage_class=head.attributes.storage_class,
-        attributes=replace(head.attributes, tags=source.tags or {}) if task.superseded else None,
+        attributes=replace(head.attributes, tags=source.tags or {}) if named else None,
         lock=head.attributes.lock,
         claim=task.claim,
     )

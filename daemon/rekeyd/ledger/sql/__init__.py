@@ -59,6 +59,7 @@ from rekeyd.ledger.sql.engine import (
 )
 from rekeyd.ledger.sql.evidence_methods import EvidenceMethods
 from rekeyd.ledger.sql.revocation_methods import RevocationMethods
+from rekeyd.ledger.sql.rotation_methods import RotationMethods
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
 AUDIT_RECORDS_READ_MAX = 1000
@@ -69,7 +70,7 @@ RecordCounter = Callable[[int], None]
 """Told how many records a committed write has appended to the audit trail."""
 
 
-class SqlLedger(EvidenceMethods, RevocationMethods):
+class SqlLedger(EvidenceMethods, RevocationMethods, RotationMethods):
     """The port `Ledger`. Made by `open`, and ended by `close`."""
 
     def __init__(

@@ -23,7 +23,7 @@ from rekeyd.ledger.rows import Move, Row, first_listed, listed, missing
 from rekeyd.ledger.schema import DROPPED_OBJECT, UNDROPPED_OBJECT, DatabaseTime, moves, objects, passes
 from rekeyd.ledger.sql.claims import change_job, check_job_claim
 from rekeyd.ledger.sql.cutting import assign
-from rekeyd.ledger.sql.placements import check_not_dedicated
+from rekeyd.ledger.sql.placements import check_may_list
 from rekeyd.ledger.sql.rows import (
     KeyMapping,
     Tally,
@@ -71,7 +71,7 @@ def begin_pass(tx: Transaction, claim: JobClaim, pause_epoch: int | None) -> Pas
     What a page of a pass has seen already isn't listed again in it: with other terms it is another pass that begins.
     """
     change_job(tx.db, claim)
-    check_not_dedicated(tx.db, claim.job.tenant)
+    check_may_list(tx.db, claim.job)
     other_terms = take_terms(tx, claim)
     move_id = claim.job.move_id
     latest = _latest(tx.db, claim.job)
@@ -102,7 +102,7 @@ def record_page(tx: Transaction, claim: JobClaim, page: Page) -> PassState:
     move_id = claim.job.move_id
     if _entered_already(tx.db, move_id, page):
         return _required(tx.db, claim.job)
-    check_not_dedicated(tx.db, claim.job.tenant)
+    check_may_list(tx.db, claim.job)
     page.check_cursor()
     entry = _Entry(tx, claim, page.number)
     entry.enter(page.objects)
@@ -123,7 +123,7 @@ def settle_missing(tx: Transaction, claim: JobClaim, number: int) -> PassState:
         return latest
     if not latest.settling:
         raise ConflictError(f"the listing of the pass {number} isn't complete: nothing is missing yet")
-    check_not_dedicated(tx.db, claim.job.tenant)
+    check_may_list(tx.db, claim.job)
     entry = _Entry(tx, claim, number)
     entry.store(listed=entry.settle_missing(ROWS_READ_MAX))
     return _required(tx.db, claim.job)

@@ -233,13 +233,27 @@ def dedicated_by(db: Connection, job: Job) -> bool:
     return (record.source, record.target, record.key_ref) == (job.source, job.target, job.key.arn)
 
 
-def check_not_dedicated(db: Connection, tenant: str) -> None:
-    """Raises ConflictError for a tenant who is `dedicated`: its source isn't listed again, nothing is copied again."""
-    phase = db.execute(
-        sa.select(placements.c.phase).where(placements.c.tenant == tenant)
-    ).scalar_one_or_none()
-    if phase in ("dedicated", "revoked"):
-        raise ConflictError(f"{tenant} is {phase}: nothing more is copied")
+def check_may_list(db: Connection, job: Job) -> None:
+    """Raises ConflictError where the job's passes have nothing to do.
+
+    A migration's for a tenant who is `dedicated`: its source isn't listed again, nothing is copied again. A rotation's
+    unless it is, in this place and by now under the job's key.
+    """
+    record = read_record(db, job.tenant)
+    phase = None if record is None else record.phase
+    if job.in_place:
+        if not rekeyed_by(record, job):
+            raise ConflictError(f"{job.tenant} is {phase}: its placement doesn't lead to {job.key.arn} here")
+    elif phase in ("dedicated", "revoked"):
+        raise ConflictError(f"{job.tenant} is {phase}: nothing more is copied")
+
+
+def rekeyed_by(record: PlacementRecord | None, job: Job) -> bool:
+    """Whether the tenant is dedicated where this rotation is at work, and its placement leads to the job's key."""
+    if record is None or record.phase != "dedicated" or record.target is None:
+        return False
+    bucket = (record.target.store, record.target.bucket)
+    return (*bucket, record.key_ref) == (job.target.store, job.target.bucket, job.key.arn)
 
 
 def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:

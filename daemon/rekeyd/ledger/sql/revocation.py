@@ -11,7 +11,14 @@ from sqlalchemy.engine import Connection
 
 from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError, RefusedError
-from rekeyd.domain.job import OVERTAKING_KINDS, Job, ReinstateMessage, RevokeMessage, VerifyMessage
+from rekeyd.domain.job import (
+    OVERTAKING_KINDS,
+    Job,
+    ReinstateMessage,
+    RevokeMessage,
+    RotateMessage,
+    VerifyMessage,
+)
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord, reinstate, revoke
@@ -21,6 +28,7 @@ from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
 from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
+from rekeyd.ledger.sql.rotation import admit_rotation
 from rekeyd.ledger.sql.transaction import Refusal, Transaction, database_time
 
 HELD_FOR_REVOCATION: Mapping[str, Any] = {
@@ -35,6 +43,8 @@ HELD_FOR_REVOCATION: Mapping[str, Any] = {
 def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
     """Store a job about a tenant where it is; a revocation that is due takes effect with it."""
     message = arrival.received.message
+    if isinstance(message, RotateMessage):
+        return admit_rotation(tx, arrival, message)
     try:
         if is_known(tx, arrival):
             return Admission(read_job(tx.db, message.id), created=False)

@@ -208,6 +208,10 @@ class Shelf:
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)
 
+    def time_text(self) -> str:
+        """The same, as listings write it."""
+        return self._time().isoformat()
+
     def begun(self, operation: str, upload: Upload) -> Begun:
         """The upload. Raises NotFoundError."""
         if upload.upload_id not in self.uploads:

@@ -153,7 +153,7 @@ class MemoryStore:
         async with live_until_deadline("put", claim):
             data = await _gather("put", content)
         if crc64nvme is not None and crc64nvme != crc64nvme_of(data):
-            raise InterruptedTransferError("put", "the checksum isn't that of the bytes")
+            raise InterruptedTransferError("put", "the checksum isn't that of the bytes", code="BadDigest")
         self._shelf.use_key("put", encryption)
         self._shelf.check_lock("put", bucket, attributes.lock)
         stored = self._shelf.make(data, kept_attributes("put", attributes), encryption, crc64nvme_of(data))
@@ -200,7 +200,7 @@ class MemoryStore:
         check_key("begin_upload", key)
         encryption = self._shelf.encryption("begin_upload", bucket, under)
         async with live_until_deadline("begin_upload", claim):
-            upload = Upload(bucket, key, f"upload-{self._shelf.next()}")
+            upload = Upload(bucket, key, f"upload-{self._shelf.next()}", self._shelf.time_text())
         self._shelf.check_lock("begin_upload", bucket, attributes.lock)
         kept = kept_attributes("begin_upload", attributes)
         self._shelf.uploads[upload.upload_id] = Begun(upload, kept, encryption)

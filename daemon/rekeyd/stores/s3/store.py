@@ -333,7 +333,7 @@ class S3Store:
             answer = await self._client.call(request)
             with reading(request, answer):
                 page = xml.parse_uploads(answer.body, prefix, encoded=encoded)
-            found += (Upload(bucket, key, upload_id) for key, upload_id in page.uploads)
+            found += (Upload(bucket, key, upload_id, begun_at) for key, upload_id, begun_at in page.uploads)
             if page.next_markers is None:
                 break
             if not page.uploads:

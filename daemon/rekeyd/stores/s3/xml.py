@@ -170,9 +170,9 @@ def decode_key(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedUploads:
-    """A page of ListMultipartUploads: pairs of key and upload id, and where the next page begins."""
+    """A page of ListMultipartUploads: key, upload id and when it was begun, and where the next page begins."""
 
-    uploads: tuple[tuple[str, str], ...]
+    uploads: tuple[tuple[str, str, str | None], ...]
     next_markers: tuple[str, str] | None
 
 
@@ -185,8 +185,11 @@ def parse_uploads(body: bytes, prefix: str, *, encoded: bool) -> ListedUploads:
     def key_of(element: Element, name: str) -> str:
         return decode_key(element.require(name)) if encoded else element.require(name)
 
-    uploads = tuple((key_of(one, "Key"), one.require("UploadId")) for one in root.all("Upload"))
-    for key, _ in uploads:
+    uploads = tuple(
+        (key_of(one, "Key"), one.require("UploadId"), one.get("Initiated") or None)
+        for one in root.all("Upload")
+    )
+    for key, _, _ in uploads:
         if not key.startswith(prefix):
             raise MalformedAnswer(f"{key!r} doesn't begin with {prefix!r}")
     # moto says IsTruncated with a capital letter.

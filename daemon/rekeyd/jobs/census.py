@@ -1,0 +1,119 @@
+"""A census of a dedicated bucket: every version in it is looked at, and counted by the key under which it lies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rekeyd.domain.errors import CustomerKeyError
+from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
+from rekeyd.jobs.run import JobRun
+from rekeyd.transfer.copy import UNMOVABLE_ENCRYPTIONS
+from rekeyd.transfer.route import head_or_none
+from rekeyd.transfer.side_by_side import side_by_side
+
+SHOWN_MAX = 20
+"""So many keys of objects that stay under a former key are named; all are counted."""
+
+
+@dataclass(slots=True)
+class Under:
+    """What lies under one key."""
+
+    current: int = 0
+    """Objects as readers see them."""
+    lasting: int = 0
+    """Those of them that no copy brings under another key: archived ones, say."""
+    noncurrent: int = 0
+    """Older versions: copying one would make it the current one."""
+    bytes: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def view(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "current": self.current,
+            "lasting": self.lasting,
+            "noncurrent": self.noncurrent,
+            "bytes": self.bytes,
+            "shown": sorted(self.shown),
+        }
+
+
+@dataclass(slots=True)
+class Census:
+    """What was counted."""
+
+    by_key: dict[str, Under] = field(default_factory=dict)
+    """By the key's ARN; by the algorithm where there is none."""
+
+    def under(self, key_arn: str) -> Under:
+        """What lies under this key."""
+        return self.by_key.get(key_arn, Under())
+
+    def elsewhere(self, key_arn: str) -> Mapping[str, Under]:
+        """What lies under any other."""
+        return {key: under for key, under in self.by_key.items() if key != key_arn}
+
+    def add(self, version: ObjectVersion, head: ObjectHead | None, *, current: bool) -> None:
+        """Count a version; without a head it tells nothing without the key that its writer has."""
+        encryption = None if head is None else head.encryption
+        name = "SSE-C" if encryption is None else encryption.key or encryption.algorithm or "none"
+        under = self.by_key.setdefault(name, Under())
+        under.bytes += version.size_bytes
+        if not current:
+            under.noncurrent += 1
+            return
+        under.current += 1
+        lasting = head is None or head.archived or head.encryption.algorithm in UNMOVABLE_ENCRYPTIONS
+        under.lasting += lasting
+        if len(under.shown) < SHOWN_MAX:
+            under.shown.append(version.key)
+
+
+async def take_census(run: JobRun) -> Census:
+    """Look at every version that stands in the job's bucket now, rekeyd's own included but for the keys' canaries.
+
+    What is written after the listing has passed it isn't seen. Raises StoreError.
+    """
+    census, tools, bucket = Census(), run.tools, run.job.target.bucket
+    objects = tools.target_of(run.job).objects
+
+    async def look(each: tuple[ObjectVersion, bool]) -> None:
+        version, current = each
+        async with tools.objects_in_flight:
+            try:
+                head = await head_or_none(objects, bucket, version.key, version.version_id)
+            except CustomerKeyError:
+                census.add(version, None, current=current)
+                return
+        if head is not None:
+            census.add(version, head, current=current)
+
+    async for page in _pages(run):
+        if page:
+            await side_by_side(page, look, at_once_max=min(tools.objects_in_flight_max, len(page)))
+    return census
+
+
+async def _pages(run: JobRun) -> AsyncIterator[Sequence[tuple[ObjectVersion, bool]]]:
+    """Versions page by page, each with whether it is its key's current one."""
+    objects, bucket = run.tools.target_of(run.job).objects, run.job.target.bucket
+    after: str | None = None
+    while True:
+        page: Sequence[ObjectVersion]
+        if run.source_versioned:
+            histories = await objects.list_versions_page(bucket, "", after=after)
+            page, after = histories.histories, histories.resume_after
+        else:
+            listing = await objects.list_page(bucket, "", after=after)
+            page, after = listing.objects, listing.resume_after
+        yield [
+            (version, place == 0)
+            for each in page
+            if not each.key.startswith(KEY_CANARIES)
+            for place, version in enumerate(reversed(each.chain))
+            if not version.marker
+        ]
+        if after is None:
+            return

@@ -1,0 +1,120 @@
+"""The redirection of a rotation: from its end on, whatever is written lies under the new key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import structlog
+
+from rekeyd.domain.errors import PreconditionError
+from rekeyd.domain.objects import Encryption, parse_time
+from rekeyd.jobs.bucket_rules import rules_drift, set_rules
+from rekeyd.jobs.canaries import key_canary
+from rekeyd.jobs.endings import Held
+from rekeyd.jobs.own_objects import Ground, write_own
+from rekeyd.jobs.provision import prove_default_key
+from rekeyd.jobs.run import JobRun
+from rekeyd.ledger.port import TenantKey
+from rekeyd.stores.port import UnderKey, Upload
+from rekeyd.transfer.route import head_or_none
+
+log = structlog.get_logger()
+
+_REDIRECTED_AT = "redirected_at"
+
+
+async def redirect(run: JobRun, formers: Sequence[TenantKey]) -> float | Held:
+    """Allow both keys, make the new one the default, lead the placement to it, and wait until every writer knows.
+
+    Gives the database's time at which all of them did. Each step is read back; repeating it changes nothing more.
+    """
+    ledger, job = run.tools.ledger, run.job
+    arns = [key.arn for key in formers if key.arn is not None]
+    result = dict((await ledger.job(job.id)).result or {})
+    if "former_keys" not in result:
+        result = {"key": job.key.arn, "former_keys": [key.ref for key in formers]}
+        await ledger.note_result(run.claim, "rotation.begun", result)
+    if _REDIRECTED_AT not in result:
+        held = await _allow(run, arns) or await _write_canaries(run, [*arns, job.key.arn])
+        if held is not None:
+            return held
+    held = await _lead_default(run) or await prove_default_key(run)
+    if held is not None:
+        return held
+    record = await ledger.redirect_key(run.claim)
+    if _REDIRECTED_AT not in result:
+        result[_REDIRECTED_AT] = await _outwait_writers(run)
+        await ledger.note_result(run.claim, "rotation.redirected", result | {"epoch": record.epoch})
+        log.info("redirected", job=job.id, tenant=job.tenant, epoch=record.epoch)
+    return float(result[_REDIRECTED_AT])
+
+
+async def former_uploads(run: JobRun, redirected_at: float) -> int:
+    """How many unfinished uploads may have been begun under a former key: what they complete lies under that.
+
+    The store says when one was begun, in whole seconds perhaps, so one of the last second before counts as well. One
+    of which it doesn't say may always have been.
+    """
+    uploads = await run.tools.target_of(run.job).objects.list_uploads(run.job.target.bucket, "")
+    since = datetime.fromtimestamp(redirected_at, tz=UTC)
+    return sum(_may_be_former(upload, since) for upload in uploads)
+
+
+def _may_be_former(upload: Upload, since: datetime) -> bool:
+    try:
+        return upload.begun_at is None or parse_time(upload.begun_at) < since
+    except ValueError:
+        return True
+
+
+async def _allow(run: JobRun, former_arns: Sequence[str]) -> Held | None:
+    """Let writers name either key, and see that they may."""
+    store, job = run.tools.target_of(run.job), run.job
+    await set_rules(store, job, run.kept, former_arns)
+    drift = rules_drift(store, job, await store.buckets.describe_rules(job.target.bucket), former_arns)
+    return Held("drift", f"{job.target.bucket}: {drift}") if drift else None
+
+
+async def _write_canaries(run: JobRun, arns: Sequence[str]) -> Held | None:
+    """Each key has a canary of its own from now on: by these a revocation is proven, wherever the rotation stands."""
+    objects, bucket = run.tools.target_of(run.job).objects, run.job.target.bucket
+    for arn in arns:
+        name, encryption = key_canary(arn), Encryption("aws:kms", arn)
+        head = await head_or_none(objects, bucket, name)
+        if head is None or head.encryption != encryption:
+            ground = Ground(objects, bucket, UnderKey(arn), run.kept)
+            try:
+                head = await write_own(ground, name, f"rekeyd canary of {run.job.tenant} under {arn}".encode())
+            except PreconditionError:
+                head = await objects.head(bucket, name)
+        if head.encryption != encryption:
+            return Held("drift", f"{bucket}: what is written under {arn} lies under {head.encryption.key or 'none'}")
+    return None
+
+
+async def _lead_default(run: JobRun) -> Held | None:
+    """Make the new key the bucket's default, and read that back."""
+    buckets, job = run.tools.target_of(run.job).buckets, run.job
+    wanted = Encryption("aws:kms", job.key.arn)
+    found = await buckets.describe(job.target.bucket)
+    if found is not None and (found.default_encryption != wanted or found.bucket_key):
+        await buckets.set_default_key(job.target.bucket, job.key.arn, claim=run.kept)
+        found = await buckets.describe(job.target.bucket)
+    if found is None or found.default_encryption != wanted or found.bucket_key:
+        return Held("drift", f"{job.target.bucket}: the default encryption isn't {job.key.arn}, although it was set")
+    return None
+
+
+async def _outwait_writers(run: JobRun) -> float:
+    """Wait until every record from before has expired, and the longest write begun under one has ended.
+
+    Counted on the database's clock from a time that is read after the commit of the redirection. Gives the time then.
+    """
+    timings, ledger = run.tools.timings, run.tools.ledger
+    now = await ledger.now()
+    still_at = now + timings.placement_ttl_seconds + timings.write_seconds_max
+    while (now := await ledger.now()) < still_at:
+        await asyncio.sleep(still_at - now)
+    return now

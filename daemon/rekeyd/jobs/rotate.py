@@ -1,0 +1,170 @@
+"""The story of a rotation: writers are led to another key, then what is there is brought under it, where it stands.
+
+Nothing is ever deleted, and no writer waits. Each chapter can be begun again after a crash. The former key stays
+usable: it is archived once every version was looked at, and nothing that can be changed lies under it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from rekeyd.domain.job import RotateMessage
+from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.bucket_rules import set_rules
+from rekeyd.jobs.canaries import key_canary
+from rekeyd.jobs.census import Census, take_census
+from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
+from rekeyd.jobs.own_objects import Ground, remove_own
+from rekeyd.jobs.passes import make_pass
+from rekeyd.jobs.provision import refuses_wrong_checksum
+from rekeyd.jobs.redirect import former_uploads, redirect
+from rekeyd.jobs.refusals import refused_elsewhere
+from rekeyd.jobs.rotation_preflight import preflight_rotation
+from rekeyd.jobs.run import JobRun, first_of
+from rekeyd.jobs.watch import watch_key
+from rekeyd.ledger.port import TenantKey
+
+log = structlog.get_logger()
+
+
+async def rotate(run: JobRun) -> Ending:
+    """Bring the tenant's data under the job's key; give how this attempt ends."""
+    message, ledger = run.job.message, run.tools.ledger
+    assert isinstance(message, RotateMessage), "the worker's table says so"
+    record, _ = await ledger.placement(run.job.tenant)
+    if record is None or record.phase != "dedicated":
+        return Failed(f"the tenant is {record.phase if record else 'not placed'}: only a dedicated one is rotated")
+    formers = await _formers(run)
+    reached = record.key_ref == run.job.key.arn
+    if message.key is None or (reached and (not formers or message.options.reencrypt == "new") and not _begun(run)):
+        return await _nothing_to_move(run, message, record)
+    await ledger.enter_phase(run.claim, "preflight")
+    ready = await preflight_rotation(run, record, formers)
+    if not isinstance(ready, str):
+        return ready
+    await ledger.begin_job(run.claim)
+    return await first_of(
+        _rotate(run, message, formers),
+        watch_key(run.tools, run.job, ready),
+        run.obstacle(),
+        refused_elsewhere(run),
+    )
+
+
+def _begun(run: JobRun) -> bool:
+    return run.job.result is not None
+
+
+async def _formers(run: JobRun) -> list[TenantKey]:
+    """The tenant's other keys under which something may lie, and which no rotation has put away."""
+    keys = await run.tools.ledger.tenant_keys(run.job.tenant)
+    return [key for key in keys if key.arn != run.job.key.arn and key.state in ("active", "unavailable")]
+
+
+async def _nothing_to_move(run: JobRun, message: RotateMessage, record: PlacementRecord) -> Ending:
+    """The provider rotated under the same reference, or the tenant's data are under the key already."""
+    ledger = run.tools.ledger
+    await ledger.begin_job(run.claim)
+    if message.key is None and record.key_ref != run.job.key.arn:
+        return Failed(f"the placement leads to {record.key_ref} by now")
+    did = "rotated by its provider" if message.key is None else "active already"
+    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key.arn, "did": did})
+    await ledger.enter_phase(run.claim, "done")
+    return Completed(f"{run.job.key.arn} is {did}: nothing was moved")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known by now of what lies where."""
+
+    census: Census
+    uploads: int
+    """Unfinished uploads that may have been begun under a former key."""
+
+    def pending(self, key_arn: str) -> int:
+        """Objects under another key that can be brought under this one."""
+        return sum(under.current - under.lasting for under in self.census.elsewhere(key_arn).values())
+
+
+async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantKey]) -> Ending:
+    await run.tools.ledger.enter_phase(run.claim, "redirect")
+    redirected = await redirect(run, formers)
+    if isinstance(redirected, Held):
+        return redirected
+    if message.options.reencrypt == "all":
+        brought = await _bring_all(run, redirected)
+    else:
+        brought = await _look(run, redirected)
+    if not isinstance(brought, _Progress):
+        return brought
+    return await _put_away(run, formers, brought)
+
+
+async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Waiting:
+    """Passes over the bucket, until a look at every version finds nothing more to do."""
+    store, timings = run.tools.target_of(run.job), run.tools.timings
+    await run.tools.ledger.enter_phase(run.claim, "reencrypt")
+    run.checks_checksums = await refuses_wrong_checksum(store, run.job, run.kept)
+    if not run.checks_checksums and not run.source_versioned:
+        words = "the store takes what arrives damaged, and what is overwritten couldn't be brought back"
+        return Held("unmovable_objects", words, by_itself=False)
+    for _ in range(timings.passes_max):
+        made = await make_pass(run, None)
+        if isinstance(made, Held):
+            return made
+        if await former_uploads(run, redirected_at):
+            # Whoever completes one writes under the former key; those that nobody does expire.
+            return Waiting(timings.held_recheck_seconds)
+        found = await _look(run, redirected_at)
+        if not found.pending(run.job.key.arn):
+            return found
+        await run.tools.ledger.enter_phase(run.claim, "reencrypt")
+    left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
+    return Held("unverified_objects", f"still under another key after {timings.passes_max} passes: {left}")
+
+
+async def _look(run: JobRun, redirected_at: float) -> _Progress:
+    """Where no upload of before is left, nothing more may be written under a former key; then all is looked at."""
+    await run.tools.ledger.enter_phase(run.claim, "prove")
+    uploads = await former_uploads(run, redirected_at)
+    if not uploads:
+        await set_rules(run.tools.target_of(run.job), run.job, run.kept)
+    return _Progress(await take_census(run), uploads)
+
+
+async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress) -> Ending:
+    """Archive each former key under which no current version and no upload is, and say what lies where."""
+    ledger, job = run.tools.ledger, run.job
+    ground = Ground(
+        run.tools.target_of(job).objects, job.target.bucket, None, run.kept, keeps_versions=run.source_versioned
+    )
+    views, remarks = {}, []
+    for key in formers:
+        assert key.arn is not None, "one that was never imported isn't active"
+        under = found.census.under(key.arn)
+        views[key.ref] = under.view()
+        if under.current or found.uploads:
+            remarks.append(f"{under.current} objects and {found.uploads} unfinished uploads stay under {key.ref}")
+            continue
+        await remove_own(ground, [key_canary(key.arn)])
+        await ledger.archive_key(run.claim, key.ref, {"under_it": under.view()})
+        if under.noncurrent:
+            remarks.append(f"{under.noncurrent} older versions stay under {key.ref}, which is archived")
+    result = dict((await ledger.job(job.id)).result or {}) | {
+        "key": job.key.arn,
+        "under_key": found.census.under(job.key.arn).view(),
+        "under_former_keys": views,
+        "unfinished_uploads": found.uploads,
+        "under_others": {
+            name: under.view()
+            for name, under in found.census.elsewhere(job.key.arn).items()
+            if name not in views
+        },
+    }
+    await ledger.note_result(run.claim, "rotation.result", result)
+    await ledger.enter_phase(run.claim, "done")
+    return Completed("; ".join(remarks) or None)
+

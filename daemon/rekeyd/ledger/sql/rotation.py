@@ -1,0 +1,159 @@
+"""Rotating: admitted with a move of its own, the placement redirected, the former key archived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from rekeyd.domain.errors import ConflictError, RefusedError
+from rekeyd.domain.job import RotateMessage
+from rekeyd.domain.key import KmsKey
+from rekeyd.domain.objects import Location
+from rekeyd.domain.tenant import PlacementRecord, rekey
+from rekeyd.ledger.port import Admission, JobClaim
+from rekeyd.ledger.schema import keys, moves
+from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
+from rekeyd.ledger.sql.claims import change_job
+from rekeyd.ledger.sql.placements import read_record, write_record
+from rekeyd.ledger.sql.reading import read_job
+from rekeyd.ledger.sql.transaction import Refusal, Transaction
+
+_ROTATED_TO = ("pending", "active", "unavailable", "archived")
+"""A key in one of these states may become the one under which data are written."""
+
+
+def admit_rotation(tx: Transaction, arrival: Arrival, message: RotateMessage) -> Admission | Refusal:
+    """Store a rotation, its key and its move, unless it is known already."""
+    try:
+        if is_known(tx, arrival):
+            return Admission(read_job(tx.db, message.id), created=False)
+        record = _dedicated(tx, message.tenant)
+        if message.key is not None:
+            _check_key(tx, message.tenant, message.key)
+    except (ConflictError, RefusedError) as error:
+        return refused(tx, arrival, error)
+    assert record.key_ref is not None, "a dedicated tenant has a key"
+    if message.key is not None:
+        _store_key(tx, message.tenant, message.key)
+    store_job(
+        tx,
+        arrival,
+        move_id=_move_id(tx, record),
+        key_ref=record.key_ref if message.key is None else message.key.arn,
+        grace_seconds=0,
+        details={"former_key": record.key_ref, "target": str(record.target)},
+    )
+    return Admission(read_job(tx.db, message.id), created=True)
+
+
+def redirect_key(tx: Transaction, claim: JobClaim) -> PlacementRecord:
+    """Lead the placement to the job's key."""
+    change_job(tx.db, claim)
+    job = claim.job
+    record = read_record(tx.db, job.tenant)
+    if record is None or record.target is None or not _is_here(record.target, job.target):
+        raise ConflictError(f"{job.tenant} isn't dedicated in {job.target.bucket}")
+    changed = rekey(record, job.key.arn)
+    write_record(tx, record, changed, actor=claim.holder, job=job.id)
+    _change_key_state(tx, claim, job.key.arn, "active", {"former_key": record.key_ref})
+    return changed
+
+
+def archive_key(tx: Transaction, claim: JobClaim, ref: str, details: Mapping[str, object]) -> None:
+    """Put a former key away."""
+    change_job(tx.db, claim)
+    record = read_record(tx.db, claim.job.tenant)
+    if record is None or record.key_ref == ref:
+        raise ConflictError(f"{ref} is the key to which the placement leads")
+    _change_key_state(tx, claim, ref, "archived", details)
+
+
+def _dedicated(tx: Transaction, tenant: str) -> PlacementRecord:
+    record = read_record(tx.db, tenant)
+    if record is None or record.key_ref is None:
+        raise RefusedError("tenant", "has no key here")
+    if record.phase == "revoked":
+        raise RefusedError("tenant", f"is revoked by {record.revoked_by}: reinstate that first")
+    if record.phase != "dedicated":
+        raise RefusedError("tenant", f"is {record.phase}: only a dedicated one's key can be rotated")
+    return record
+
+
+def _check_key(tx: Transaction, tenant: str, key: KmsKey) -> None:
+    known = tx.db.execute(
+        sa.select(keys.c.tenant, keys.c.state).where(sa.or_(keys.c.ref == key.arn, keys.c.arn == key.arn))
+    ).all()
+    if any(owner != tenant for owner, _ in known):
+        raise RefusedError("key", "belongs to another tenant")
+    unfit = [state for _, state in known if state not in _ROTATED_TO]
+    if unfit:
+        raise RefusedError("key", f"is {unfit[0]}: nothing can be written under it")
+
+
+def _store_key(tx: Transaction, tenant: str, key: KmsKey) -> None:
+    now = tx.now()
+    tx.db.execute(
+        tx.insert(keys)
+        .values(
+            ref=key.arn,
+            tenant=tenant,
+            kind=key.kind,
+            state="pending",
+            created_at=now,
+            changed_at=now,
+            arn=key.arn,
+            alias=key.alias,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def _move_id(tx: Transaction, record: PlacementRecord) -> int:
+    """The move from the dedicated bucket to itself: all of the bucket, rekeyd's own objects included.
+
+    Its canary is the one that stands there.
+    """
+    assert record.target is not None, "dedicated without a target"
+    place = str(Location(record.target.store, record.target.bucket, ""))
+    token = tx.db.execute(
+        sa.select(moves.c.canary).where(
+            moves.c.tenant == record.tenant,
+            moves.c.source == str(record.source),
+            moves.c.target == str(record.target),
+        )
+    ).scalar_one()
+    names = {"tenant": record.tenant, "source": place, "target": place}
+    tx.db.execute(tx.insert(moves).values(**names, canary=token).on_conflict_do_nothing())
+    found = tx.db.execute(
+        sa.select(moves.c.id).where(*(moves.c[name] == value for name, value in names.items()))
+    ).scalar_one()
+    return int(found)
+
+
+def _is_here(placed: Location, place: Location) -> bool:
+    return (placed.store, placed.bucket) == (place.store, place.bucket)
+
+
+def _change_key_state(
+    tx: Transaction, claim: JobClaim, ref: str, state: str, details: Mapping[str, object]
+) -> None:
+    tenant = claim.job.tenant
+    former = tx.db.execute(
+        sa.select(keys.c.state).where(keys.c.ref == ref, keys.c.tenant == tenant)
+    ).scalar_one()
+    if former == state:
+        return
+    if former not in _ROTATED_TO:
+        raise ConflictError(f"{ref} is {former}")
+    tx.db.execute(sa.update(keys).where(keys.c.ref == ref).values(state=state, changed_at=tx.now()))
+    tx.record(
+        "key.state",
+        actor=claim.holder,
+        tenant=tenant,
+        job=claim.job.id,
+        outcome=state,
+        former=former,
+        key=ref,
+        **details,
+    )
