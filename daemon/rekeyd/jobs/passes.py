@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 
 from rekeyd.domain.job import HeldReason
-from rekeyd.domain.objects import ObjectVersion
+from rekeyd.domain.objects import KEY_CANARIES, ObjectVersion
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.run import JobRun
 from rekeyd.jobs.watch import check_key
@@ -79,6 +79,8 @@ async def _list_page(run: JobRun, state: PassState) -> PassState | Held:
     if isinstance(listed, Held):
         return listed
     objects, resume_after = listed
+    if run.job.in_place:
+        objects = [each for each in objects if not each.key.startswith(KEY_CANARIES)]  # they stay under their keys
     run.kept.call_deadline()  # a page listed under a claim that is over is not entered
     run.tools.metrics.count_objects("listed", len(objects), sum(each.history_bytes for each in objects))
     state = await run.tools.ledger.record_page(

@@ -1,0 +1,61 @@
+"""A tenant rotates its key: all of its data end under the new one, byte for byte, and the former one is put away."""
+
+from __future__ import annotations
+
+import pytest
+
+from rekeyd.domain.objects import OWN_PREFIX
+from tests.e2e.harness import Scene, Tenant, mixed_items
+from tests.e2e.test_kills import JOB
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+ROTATE = "acme-rotate-1"
+
+
+async def with_another_key(scene: Scene, tenant: Tenant) -> Tenant:
+    """The tenant with a further key and alias."""
+    key = (await scene.clients.kms.create_key())["KeyMetadata"]
+    alias = f"alias/{scene.name}-{tenant.name}-2"
+    await scene.clients.kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+    return tenant.naming(key_arn=key["Arn"], alias_arn=f"{key['Arn'].partition(':key/')[0]}:{alias}")
+
+
+def rotating(tenant: Tenant, job_id: str = ROTATE, **options: object) -> dict[str, object]:
+    return {
+        "schema": "rekeyd.job/1",
+        "id": job_id,
+        "kind": "rotate",
+        "tenant": tenant.name,
+        "key": {"kind": "kms", "arn": tenant.key_arn, "alias": tenant.alias_arn},
+        "options": options,
+    }
+
+
+async def key_of(scene: Scene, tenant: Tenant, key: str) -> str:
+    head = await scene.clients.s3.head_object(Bucket=tenant.target.bucket, Key=key)
+    return str(head["SSEKMSKeyId"])
+
+
+async def test_after_a_rotation_nothing_needs_the_former_key(scene: Scene) -> None:
+    await scene.open()
+    acme = await scene.tenant("acme", mixed_items(20))
+    rotated = await with_another_key(scene, acme)
+    await scene.send(acme.message())
+    async with scene.serving(), scene.ledger() as ledger:
+        await ledger.until_state(JOB, "completed")
+        await scene.send(rotating(rotated))
+        done = await ledger.until_state(ROTATE, "completed")
+        assert done.error is None
+        states = {key["ref"]: key["state"] for key in await scene.ask("key", "list", "acme")}
+        assert states == {acme.key_arn: "archived", rotated.key_arn: "active"}
+
+        await scene.clients.kms.disable_key(KeyId=acme.key_arn)
+        own = [key for key in await scene.snapshot(acme.target) if key.startswith(OWN_PREFIX)]
+        assert len(own) > 3
+        for key in own:
+            assert await key_of(scene, acme, key) == rotated.key_arn
+            answer = await scene.clients.s3.get_object(Bucket=acme.target.bucket, Key=key)
+            await answer["Body"].read()
+        await scene.assert_moved(rotated)
+    await scene.assert_audit_whole()
