@@ -80,7 +80,9 @@ async def _list_page(run: JobRun, state: PassState) -> PassState | Held:
         return listed
     objects, resume_after = listed
     if run.job.in_place:
-        objects = [each for each in objects if not each.key.startswith(KEY_CANARIES)]  # they stay under their keys
+        objects = [
+            each for each in objects if not each.key.startswith(KEY_CANARIES)
+        ]  # they stay under their keys
     run.kept.call_deadline()  # a page listed under a claim that is over is not entered
     run.tools.metrics.count_objects("listed", len(objects), sum(each.history_bytes for each in objects))
     state = await run.tools.ledger.record_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -32,7 +33,7 @@ async def redirect(run: JobRun, formers: Sequence[TenantKey]) -> float | Held:
     """
     ledger, job = run.tools.ledger, run.job
     arns = [key.arn for key in formers if key.arn is not None]
-    result = dict((await ledger.job(job.id)).result or {})
+    result: dict[str, Any] = dict((await ledger.job(job.id)).result or {})
     if "former_keys" not in result:
         result = {"key": job.key.arn, "former_keys": [key.ref for key in formers]}
         await ledger.note_result(run.claim, "rotation.begun", result)
@@ -86,11 +87,15 @@ async def _write_canaries(run: JobRun, arns: Sequence[str]) -> Held | None:
         if head is None or head.encryption != encryption:
             ground = Ground(objects, bucket, UnderKey(arn), run.kept)
             try:
-                head = await write_own(ground, name, f"rekeyd canary of {run.job.tenant} under {arn}".encode())
+                head = await write_own(
+                    ground, name, f"rekeyd canary of {run.job.tenant} under {arn}".encode()
+                )
             except PreconditionError:
                 head = await objects.head(bucket, name)
         if head.encryption != encryption:
-            return Held("drift", f"{bucket}: what is written under {arn} lies under {head.encryption.key or 'none'}")
+            return Held(
+                "drift", f"{bucket}: what is written under {arn} lies under {head.encryption.key or 'none'}"
+            )
     return None
 
 
@@ -103,7 +108,9 @@ async def _lead_default(run: JobRun) -> Held | None:
         await buckets.set_default_key(job.target.bucket, job.key.arn, claim=run.kept)
         found = await buckets.describe(job.target.bucket)
     if found is None or found.default_encryption != wanted or found.bucket_key:
-        return Held("drift", f"{job.target.bucket}: the default encryption isn't {job.key.arn}, although it was set")
+        return Held(
+            "drift", f"{job.target.bucket}: the default encryption isn't {job.key.arn}, although it was set"
+        )
     return None
 
 

@@ -36,10 +36,14 @@ async def rotate(run: JobRun) -> Ending:
     assert isinstance(message, RotateMessage), "the worker's table says so"
     record, _ = await ledger.placement(run.job.tenant)
     if record is None or record.phase != "dedicated":
-        return Failed(f"the tenant is {record.phase if record else 'not placed'}: only a dedicated one is rotated")
+        return Failed(
+            f"the tenant is {record.phase if record else 'not placed'}: only a dedicated one is rotated"
+        )
     formers = await _formers(run)
     reached = record.key_ref == run.job.key.arn
-    if message.key is None or (reached and (not formers or message.options.reencrypt == "new") and not _begun(run)):
+    if message.key is None or (
+        reached and (not formers or message.options.reencrypt == "new") and not _begun(run)
+    ):
         return await _nothing_to_move(run, message, record)
     await ledger.enter_phase(run.claim, "preflight")
     ready = await preflight_rotation(run, record, formers)
@@ -111,6 +115,7 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
     if not run.checks_checksums and not run.source_versioned:
         words = "the store takes what arrives damaged, and what is overwritten couldn't be brought back"
         return Held("unmovable_objects", words, by_itself=False)
+    left: dict[str, object] = {}
     for _ in range(timings.passes_max):
         made = await make_pass(run, None)
         if isinstance(made, Held):
@@ -121,8 +126,8 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
         found = await _look(run, redirected_at)
         if not found.pending(run.job.key.arn):
             return found
+        left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
         await run.tools.ledger.enter_phase(run.claim, "reencrypt")
-    left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
     return Held("unverified_objects", f"still under another key after {timings.passes_max} passes: {left}")
 
 
@@ -139,7 +144,11 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
     """Archive each former key under which no current version and no upload is, and say what lies where."""
     ledger, job = run.tools.ledger, run.job
     ground = Ground(
-        run.tools.target_of(job).objects, job.target.bucket, None, run.kept, keeps_versions=run.source_versioned
+        run.tools.target_of(job).objects,
+        job.target.bucket,
+        None,
+        run.kept,
+        keeps_versions=run.source_versioned,
     )
     views, remarks = {}, []
     for key in formers:
@@ -147,7 +156,9 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
         under = found.census.under(key.arn)
         views[key.ref] = under.view()
         if under.current or found.uploads:
-            remarks.append(f"{under.current} objects and {found.uploads} unfinished uploads stay under {key.ref}")
+            remarks.append(
+                f"{under.current} objects and {found.uploads} unfinished uploads stay under {key.ref}"
+            )
             continue
         await remove_own(ground, [key_canary(key.arn)])
         await ledger.archive_key(run.claim, key.ref, {"under_it": under.view()})
@@ -167,4 +178,3 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
     await ledger.note_result(run.claim, "rotation.result", result)
     await ledger.enter_phase(run.claim, "done")
     return Completed("; ".join(remarks) or None)
-

@@ -1,0 +1,40 @@
+"""Stores that don't copy an object onto itself under another key as S3 does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rekeyd.domain.errors import StoreRefusedError
+from rekeyd.stores.memory import MemoryStore
+from rekeyd.stores.port import Written
+
+
+class RefusesSelfCopy(MemoryStore):
+    """Refuses it in S3's words for a copy that changes nothing, as SeaweedFS does where no directive is `REPLACE`.
+
+    S3 itself refuses only where neither metadata, storage class, redirect nor encryption change ("CopyObject", Amazon S3
+    API Reference: "copy an object to itself").
+    """
+
+    copies_refused = 0
+
+    async def copy(self, bucket: str, key: str, **named: Any) -> Written:
+        """See the port."""
+        if (named["source_bucket"], named["source"].key) == (bucket, key):
+            self.copies_refused += 1
+            raise StoreRefusedError("copy", "to itself without changing anything", code="InvalidRequest")
+        return await super().copy(bucket, key, **named)
+
+
+class KeepsKeyInSelfCopy(MemoryStore):
+    """Answers 200, and leaves the object under the key that it had: SeaweedFS with `REPLACE` rewrites the entry alone."""
+
+    async def copy(self, bucket: str, key: str, **named: Any) -> Written:
+        """See the port."""
+        before = self._shelf.buckets[bucket].objects.get(key)
+        written = await super().copy(bucket, key, **named)
+        if (named["source_bucket"], named["source"].key) == (bucket, key) and before is not None:
+            objects = self._shelf.buckets[bucket].objects
+            objects.replace(key, replace(objects[key], encryption=before.encryption))
+        return written
