@@ -13,24 +13,21 @@ from rekeyd.stores.port import Written
 class RefusesSelfCopy(MemoryStore):
     """Refuses it in S3's words for a copy that changes nothing, as SeaweedFS does where no directive is `REPLACE`.
 
-    S3 itself refuses only where neither metadata, storage class, redirect nor encryption change ("CopyObject", Amazon S3
-    API Reference: "copy an object to itself").
+    S3 itself refuses only what changes neither metadata, class, redirect location nor encryption ("CopyObject",
+    Amazon S3 API Reference).
     """
 
-    copies_refused = 0
-
-    async def copy(self, bucket: str, key: str, **named: Any) -> Written:
+    async def copy(self, bucket: str, key: str, **named: Any) -> Written:  # noqa: ANN401 - passed on
         """See the port."""
         if (named["source_bucket"], named["source"].key) == (bucket, key):
-            self.copies_refused += 1
             raise StoreRefusedError("copy", "to itself without changing anything", code="InvalidRequest")
         return await super().copy(bucket, key, **named)
 
 
 class KeepsKeyInSelfCopy(MemoryStore):
-    """Answers 200, and leaves the object under the key that it had: SeaweedFS with `REPLACE` rewrites the entry alone."""
+    """Answers 200, and leaves the object under the key that it had, as SeaweedFS does with `REPLACE`."""
 
-    async def copy(self, bucket: str, key: str, **named: Any) -> Written:
+    async def copy(self, bucket: str, key: str, **named: Any) -> Written:  # noqa: ANN401 - passed on
         """See the port."""
         before = self._shelf.buckets[bucket].objects.get(key)
         written = await super().copy(bucket, key, **named)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rekeyd.domain.errors import AccessDeniedError, CustomerKeyError, CustodyError, KeyForbiddenError
+from rekeyd.domain.errors import AccessDeniedError, CustodyError, CustomerKeyError, KeyForbiddenError
 from rekeyd.domain.job import UNFINISHED_STATES
 from rekeyd.domain.key import KmsKey, key_finding
 from rekeyd.domain.tenant import PlacementRecord

@@ -15,7 +15,7 @@ class RevocationLedger(Protocol):
     """Jobs about a tenant where it is, those that overtake all of its others, and the keys that they are about."""
 
     async def admit_tenant_job(self, received: ReceivedJob, principal: str) -> Admission:
-        """Store a job about a tenant where it is (it rotates, revokes, reinstates, verifies), unless it is known already.
+        """Store a job about a tenant where it is (it rotates, revokes, reinstates, verifies), unless it is known.
 
         With a revocation that is to begin at once, `withdraw` is part of the same transaction: from its commit on
         nothing of the tenant's is claimed, renewed or about to be deleted any more.

@@ -24,7 +24,7 @@ class RotationLedger(Protocol):
         """
 
     async def archive_key(self, claim: JobClaim, ref: str, details: Mapping[str, object]) -> None:
-        """Record that a former key of the tenant's is `archived`, and on what evidence. Archived already, it is no news.
+        """Record that a former key of the tenant's is `archived`, and on what evidence. Archived already, no news.
 
         Raises ConflictError for the key to which the placement leads, and for one that is withdrawn.
         """

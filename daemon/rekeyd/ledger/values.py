@@ -68,7 +68,7 @@ class TenantMove:
 
     @property
     def in_place(self) -> bool:
-        """Whether it leads from a location to itself: a rotation's, which has no canary or control object of its own."""
+        """Whether it leads from a location to itself: a rotation's, without a control object of its own."""
         return self.source == self.target
 
 
