@@ -470,6 +470,17 @@ class FaultyStore:
             ),
         )
 
+    def updates_encryption(self, key_arn: str) -> bool:
+        return self._inner.updates_encryption(key_arn)
+
+    async def update_encryption(
+        self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
+    ) -> None:
+        await self._script.play(
+            self._call("update_encryption", bucket, version.key),
+            lambda: self._inner.update_encryption(bucket, self._kept(version), under=under, claim=claim),
+        )
+
     async def begin_upload(
         self, bucket: str, key: str, attributes: Attributes, *, under: UnderKey | None, claim: LiveClaim
     ) -> Upload:

@@ -101,6 +101,11 @@ CASES: dict[str, Case] = {
         (OK,),
         ("PUT /bucket/k",),
     ),
+    "update_encryption": Case(
+        lambda s, _: s.update_encryption("bucket", VERSION, under=UNDER, claim=CLAIM),
+        (OK,),
+        ("PUT /bucket/k?encryption",),
+    ),
     "copy": Case(
         lambda s, _: s.copy(
             *("bucket", "k"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rekeyd.domain.errors import CustomerKeyError
 from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
 from rekeyd.jobs.run import JobRun
-from rekeyd.transfer.copy import UNMOVABLE_ENCRYPTIONS
+from rekeyd.transfer.rekey_plan import RekeyFacts, plan_rekey
 from rekeyd.transfer.route import head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
 
@@ -23,7 +23,7 @@ class Under:
     current: int = 0
     """Objects as readers see them."""
     lasting: int = 0
-    """Those of them that no copy brings under another key: archived ones, say."""
+    """Those of them that nothing here brings under another key: archived ones, say."""
     noncurrent: int = 0
     """Older versions: copying one would make it the current one."""
     bytes: int = 0
@@ -44,6 +44,7 @@ class Under:
 class Census:
     """What was counted."""
 
+    facts: RekeyFacts
     by_key: dict[str, Under] = field(default_factory=dict)
     """By the key's ARN; by the algorithm where there is none."""
 
@@ -65,8 +66,7 @@ class Census:
             under.noncurrent += 1
             return
         under.current += 1
-        lasting = head is None or head.archived or head.encryption.algorithm in UNMOVABLE_ENCRYPTIONS
-        under.lasting += lasting
+        under.lasting += head is None or plan_rekey(head, self.facts, current=True).way == "leave"
         if len(under.shown) < SHOWN_MAX:
             under.shown.append(version.key)
 
@@ -76,8 +76,10 @@ async def take_census(run: JobRun) -> Census:
 
     What is written after the listing has passed it isn't seen. Raises StoreError.
     """
-    census, tools, bucket = Census(), run.tools, run.job.target.bucket
+    tools, bucket, key_arn = run.tools, run.job.target.bucket, run.job.key.arn
     objects = tools.target_of(run.job).objects
+    updates = objects.updates_encryption(key_arn)
+    census = Census(RekeyFacts(key_arn, tools.means.limits, updates=updates, copies_in_place=True))
 
     async def look(each: tuple[ObjectVersion, bool]) -> None:
         version, current = each

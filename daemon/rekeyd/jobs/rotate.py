@@ -92,6 +92,10 @@ class _Progress:
         """Objects under another key that can be brought under this one."""
         return sum(under.current - under.lasting for under in self.census.elsewhere(key_arn).values())
 
+    def older(self, key_arn: str) -> int:
+        """Older versions under another key."""
+        return sum(under.noncurrent for under in self.census.elsewhere(key_arn).values())
+
 
 async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantKey]) -> Ending:
     await run.tools.ledger.enter_phase(run.claim, "redirect")
@@ -116,6 +120,8 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
         words = "the store takes what arrives damaged, and what is overwritten couldn't be brought back"
         return Held("unmovable_objects", words, by_itself=False)
     left: dict[str, object] = {}
+    older: int | None = None
+    updates = store.objects.updates_encryption(run.job.key.arn)
     for _ in range(timings.passes_max):
         made = await make_pass(run, None)
         if isinstance(made, Held):
@@ -124,7 +130,10 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
             # Whoever completes one writes under the former key; those that nobody does expire.
             return Waiting(timings.held_recheck_seconds)
         found = await _look(run, redirected_at)
-        if not found.pending(run.job.key.arn):
+        former_older, older = older, found.older(run.job.key.arn)
+        # One that writers have replaced amid the pass became an older one unseen: once more, as long as that helps.
+        fewer = updates and older and (former_older is None or older < former_older)
+        if not found.pending(run.job.key.arn) and not fewer:
             return found
         left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
         await run.tools.ledger.enter_phase(run.claim, "reencrypt")

@@ -289,6 +289,18 @@ class ObjectStore(Protocol):
         ArchivedError where the source must be restored before.
         """
 
+    def updates_encryption(self, key_arn: str) -> bool:
+        """Whether `update_encryption` can lead a version to this KMS key."""
+
+    async def update_encryption(
+        self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
+    ) -> None:
+        """Have exactly this version, current or older, lie under another KMS key; nothing else of it changes.
+
+        Without an id it is whatever stands there then: its bytes stay what they are, whoever wrote them. Raises
+        StoreRefusedError where the store doesn't do that for such a version.
+        """
+
     async def begin_upload(
         self,
         bucket: str,

@@ -1,12 +1,13 @@
 """One object brought under another key where it stands, as one outcome: nothing else of it changes.
 
 What stands there is looked at first, and only what lies under another key is written, over exactly that version: a
-writer's newer object makes the write fail, and is looked at in its turn. Nothing is ever deleted.
+writer's newer object makes the write fail, and is looked at in its turn. Nothing is ever deleted. Older versions are
+led to the key where the store does that without writing them anew, and else left as they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rekeyd.domain.errors import (
     AccessDeniedError,
@@ -19,41 +20,46 @@ from rekeyd.domain.errors import (
     StoreRefusedError,
 )
 from rekeyd.domain.evidence import Judgement, evidence_of, judge
-from rekeyd.domain.objects import KEY_CANARIES, Encryption, ObjectHead
+from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
-from rekeyd.stores.port import IfMatches, LiveClaim
+from rekeyd.stores.port import IfMatches, LiveClaim, UnderKey
 from rekeyd.transfer.attempt import PASSING, Attempt
 from rekeyd.transfer.copy import Copied, CopyTask, SourceChangedError, UnmovableError, copy_object
+from rekeyd.transfer.rekey_plan import RekeyFacts, RekeyPlan, RekeyWay, plan_rekey
 from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.verify import verify_copy
 
-_LOOKS_MAX = 4
+_LOOKS_MAX = 5
 """So often in one attempt may something else stand there than was just seen."""
 
 _DAMAGED = "damaged: what was written isn't what had been read"
 
 
-@dataclass(slots=True)
 class Rekeying:
     """How the objects of a segment are brought under the key, and what was learnt of the store on the way."""
 
-    route: Route
-    """From the bucket to itself."""
-    means: Means
-    claim: LiveClaim
-    copies_in_place: bool = True
-    """Whether a copy onto itself is tried: once a store has refused one, or kept the key all the same, no more.
+    def __init__(self, route: Route, means: Means, claim: LiveClaim) -> None:
+        """`route` leads from the bucket to itself."""
+        self.route = route
+        self.means = means
+        self.claim = claim
+        self.refused: set[RekeyWay] = set()
+        """Ways that the store has refused, or answered with success and kept the key: they are tried no more.
 
-    SeaweedFS does either (observed with SeaweedFS 4.48)."""
+        SeaweedFS does either with a copy onto itself (observed with SeaweedFS 4.48)."""
 
     @property
     def bucket(self) -> str:
         """Where all of it is."""
         return self.route.target_location.bucket
 
-    def lies_under_key(self, head: ObjectHead) -> bool:
-        """Whether nothing is left to be done."""
-        return head.encryption == Encryption("aws:kms", self.route.key_arn)
+    def plan(self, head: ObjectHead, *, current: bool, again: bool = False) -> RekeyPlan:
+        """The way of a version; what failed before goes through us."""
+        key_arn = self.route.key_arn
+        updates = "update" not in self.refused and self.route.target.updates_encryption(key_arn)
+        copies = "copy" not in self.refused and not again
+        facts = RekeyFacts(key_arn, self.means.limits, updates=updates, copies_in_place=copies)
+        return plan_rekey(head, facts, current=current)
 
 
 class _DamagedError(Exception):
@@ -62,6 +68,10 @@ class _DamagedError(Exception):
     def __init__(self, head: ObjectHead, judgement: Judgement) -> None:
         super().__init__(f"{_DAMAGED}: {', '.join(judgement.reasons)}")
         self.head = head
+
+
+class _KeptKeyError(Exception):
+    """The store has answered with success, and the object still lies under the former key."""
 
 
 async def rekey(row: ObjectRow, work: Rekeying) -> ObjectOutcome:
@@ -74,9 +84,11 @@ async def rekey(row: ObjectRow, work: Rekeying) -> ObjectOutcome:
         return ObjectOutcome(row.source, "excluded", "a key's own canary stays under it")
     attempt = Attempt(row, None)
     try:
-        return await _rekeyed(attempt, work)
+        outcome = await _rekeyed(attempt, work)
+        for version in row.source.older:
+            await _update_older(version, work)
     except (ArchivedError, UnmovableError, CustomerKeyError) as error:
-        return ObjectOutcome(row.source, "excluded", f"stays under its key: {error}")
+        return _left(row, str(error))
     except _DamagedError as error:
         # Remembered by its version: looked at again it isn't taken for done.
         attempt.target = error.head.version
@@ -87,6 +99,7 @@ async def rekey(row: ObjectRow, work: Rekeying) -> ObjectOutcome:
         passing = isinstance(error, StoreError) and error.repeatable
         reason = f"{PASSING}: {error}" if passing else str(error)
         return attempt.in_vain(reason, work.means.object_attempts_max)
+    return outcome
 
 
 def forget(row: ObjectRow) -> ObjectOutcome:
@@ -102,43 +115,76 @@ async def _rekeyed(attempt: Attempt, work: Rekeying) -> ObjectOutcome:
             return _absent(row)
         if _is_known_damaged(row, head):
             return attempt.in_vain_for_good(_DAMAGED)
-        if work.lies_under_key(head):
+        plan = work.plan(head, current=True, again=row.attempts > 0)
+        if plan.way == "none":
             return _done(row, head, None, "reported")
-        server_side = work.copies_in_place and row.attempts == 0
-        task = CopyTask(
-            work.route, head.version, IfMatches(head.version.etag), work.means, work.claim, server_side
-        )
+        if plan.way == "leave":
+            return _left(row, plan.reason)
         try:
-            copied = await copy_object(task)
-            return await _read_back(row, work, task, copied)
+            if plan.way == "update":
+                return await _updated(row, work, head.version)
+            return await _written_anew(row, work, head.version, server_side=plan.way != "stream")
         except (PreconditionError, NotFoundError, SourceChangedError) as error:
             # A writer was faster, or an answer of ours was lost: what stands there now tells.
             refusal = str(error)
-        except StoreRefusedError as error:
-            if not server_side:
+        except (StoreRefusedError, AccessDeniedError, _KeptKeyError) as error:
+            # Of a copy or an update that isn't allowed to us, the next way may be.
+            if plan.way == "stream":
                 raise
-            work.copies_in_place, refusal = False, str(error)
-        except _KeptKeyError:
-            work.copies_in_place, refusal = False, "the store answers that it has copied, and keeps the key"
+            work.refused.add("update" if plan.way == "update" else "copy")
+            refusal = str(error)
     return attempt.in_vain(refusal, work.means.object_attempts_max)
 
 
-class _KeptKeyError(Exception):
-    """The store has answered a copy with success, and the object still lies under the former key."""
+async def _updated(row: ObjectRow, work: Rekeying, version: ObjectVersion) -> ObjectOutcome:
+    """The store changes the key of what is there; its bytes don't move, so that there is nothing to compare."""
+    await work.route.target.update_encryption(
+        work.bucket, version, under=UnderKey(work.route.key_arn), claim=work.claim
+    )
+    head = await work.route.target.head(work.bucket, version.key, version.version_id)
+    if work.plan(head, current=True).way != "none":
+        raise _KeptKeyError("the store answers that it has updated the key, and keeps it")
+    return _done(row, head, None, "updated_by_provider")
 
 
-async def _read_back(row: ObjectRow, work: Rekeying, task: CopyTask, copied: Copied) -> ObjectOutcome:
-    """What the store says it did is looked at. Raises PreconditionError where a writer's object stands there by now."""
+async def _update_older(version: ObjectVersion, work: Rekeying) -> None:
+    """An older version is led to the key, or stays: what could not be done is counted when all is looked at."""
+    if version.marker or "update" in work.refused:
+        return
+    if not work.route.target.updates_encryption(work.route.key_arn):
+        return
+    head = await head_or_none(work.route.target, work.bucket, version.key, version.version_id)
+    if head is None or work.plan(head, current=False).way != "update":
+        return
+    try:
+        await work.route.target.update_encryption(
+            work.bucket, version, under=UnderKey(work.route.key_arn), claim=work.claim
+        )
+    except (StoreRefusedError, AccessDeniedError):
+        work.refused.add("update")
+    except NotFoundError:
+        return  # whoever may has deleted it meanwhile
+
+
+async def _written_anew(
+    row: ObjectRow, work: Rekeying, version: ObjectVersion, *, server_side: bool
+) -> ObjectOutcome:
+    """Copied, or put, over exactly this version, and read back: what the store says it did isn't taken for done.
+
+    Raises PreconditionError where a writer's object stands there by now.
+    """
+    task = CopyTask(work.route, version, IfMatches(version.etag), work.means, work.claim, server_side)
+    copied = await copy_object(task)
     head = await work.route.target.head(work.bucket, row.source.key, copied.written.version_id)
     if head.version.etag != copied.written.etag:
         raise PreconditionError("head", f"{row.source.key!r} was replaced as soon as it was written")
-    if not work.lies_under_key(head) and task.server_side:
-        raise _KeptKeyError
+    if server_side and work.plan(head, current=True).way != "none":
+        raise _KeptKeyError("the store answers that it has copied, and keeps the key")
     if copied.source.checksum is None or copied.source.checksum.origin != "streamed":
         return await _judged_without_bytes(row, work, copied, head)
     verification = await verify_copy(
         work.route,
-        task.version,
+        version,
         copied.source,
         head,
         target_computes=copied.target_computes,
@@ -174,6 +220,10 @@ def _absent(row: ObjectRow) -> ObjectOutcome:
     if row.source.marker:
         return ObjectOutcome(row.source, "excluded", "a delete marker has no bytes, so no key")
     return ObjectOutcome(row.source, "stale", "a writer has deleted it since it was listed")
+
+
+def _left(row: ObjectRow, reason: str) -> ObjectOutcome:
+    return ObjectOutcome(row.source, "excluded", f"stays under its key: {reason}")
 
 
 def _done(row: ObjectRow, head: ObjectHead, crc: int | None, evidence: str) -> ObjectOutcome:

@@ -125,6 +125,17 @@ class GuardedStore:
             ),
         )
 
+    def updates_encryption(self, key_arn: str) -> bool:
+        return self._inner.updates_encryption(key_arn)
+
+    async def update_encryption(
+        self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
+    ) -> None:
+        await self._guard.run(
+            on.UPDATE_ENCRYPTION,
+            lambda: self._inner.update_encryption(bucket, version, under=under, claim=claim),
+        )
+
     async def begin_upload(
         self,
         bucket: str,

@@ -212,6 +212,15 @@ class Shelf:
         """The same, as listings write it."""
         return self._time().isoformat()
 
+    def rekey(self, operation: str, bucket: str, key: str, stored: Stored, under: UnderKey) -> None:
+        """Lead a version to another key where it stands: both keys are used. Raises StoreRefusedError for a lock."""
+        if stored.encryption.algorithm not in ("AES256", "aws:kms") or stored.attributes.lock is not None:
+            raise StoreRefusedError(operation, "not such a version", code="InvalidRequest")
+        encryption = self.encryption(operation, bucket, under)
+        self.use_key(operation, stored.encryption)
+        self.use_key(operation, encryption)
+        self.bucket(operation, bucket).objects.replace(key, replace(stored, encryption=encryption))
+
     def begun(self, operation: str, upload: Upload) -> Begun:
         """The upload. Raises NotFoundError."""
         if upload.upload_id not in self.uploads:

@@ -50,8 +50,15 @@ class MemoryStore:
     """The data plane over a shelf."""
 
     def __init__(
-        self, shelf: Shelf, *, name: str = "memory", computes_copied_checksums: bool = False
+        self,
+        shelf: Shelf,
+        *,
+        name: str = "memory",
+        computes_copied_checksums: bool = False,
+        updates_encryption: str = "",
     ) -> None:
+        """`updates_encryption`: how the ARNs of keys begin to which versions can be updated; empty: of none."""
+        self._updates_encryption = updates_encryption
         self._shelf = shelf
         self._name = name
         self._computes_copied_checksums = computes_copied_checksums
@@ -186,6 +193,20 @@ class MemoryStore:
         given = replace(given, storage_class=storage_class, lock=protected)
         copied = self._shelf.make(stored.data, given, encryption, crc)
         return self._shelf.publish("copy", bucket, key, copied, condition)
+
+    def updates_encryption(self, key_arn: str) -> bool:
+        """See the port."""
+        return key_arn.startswith(self._updates_encryption) if self._updates_encryption else False
+
+    async def update_encryption(
+        self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
+    ) -> None:
+        """See the port. Neither ETag nor time of modification change ("UpdateObjectEncryption", S3 API Reference)."""
+        if not self.updates_encryption(under.key_arn):
+            raise StoreRefusedError("update_encryption", under.key_arn, code="NotImplemented")
+        async with live_until_deadline("update_encryption", claim):
+            stored = self._shelf.stored("update_encryption", bucket, version.key, version.version_id)
+        self._shelf.rekey("update_encryption", bucket, version.key, stored, under)
 
     async def begin_upload(
         self,

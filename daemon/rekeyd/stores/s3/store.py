@@ -41,6 +41,7 @@ from rekeyd.stores.s3.keys import why_rewritten
 from rekeyd.stores.s3.listing import list_versions
 from rekeyd.stores.s3.reading import open_read, read_head, version_query
 from rekeyd.stores.s3.request import S3Request
+from rekeyd.stores.s3.updating import update_encryption, updates_to
 
 UPLOADS_MAX = 10_000
 """The most unfinished uploads that `list_uploads` gives."""
@@ -187,6 +188,16 @@ class S3Store:
         )
         root, answer = await self._client.call_for_xml(request, "CopyObjectResult")
         return written(request, answer, root.get("ETag"), stated_checksum(root))
+
+    def updates_encryption(self, key_arn: str) -> bool:
+        """See the port."""
+        return updates_to(self._client.config, key_arn)
+
+    async def update_encryption(
+        self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
+    ) -> None:
+        """See the port."""
+        await update_encryption(self._client, bucket, version, under, claim)
 
     async def begin_upload(
         self,

@@ -238,6 +238,15 @@ def delete_body(versions: Sequence[ObjectVersion]) -> bytes:
     return f"<Delete {_NAMESPACE}>{lines}</Delete>".encode()
 
 
+def encryption_body(key_arn: str) -> bytes:
+    """The body of UpdateObjectEncryption."""
+    return (
+        '<ObjectEncryption xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><SSE-KMS>'
+        f"<KMSKeyArn>{_escaped(key_arn)}</KMSKeyArn><BucketKeyEnabled>false</BucketKeyEnabled>"
+        "</SSE-KMS></ObjectEncryption>"
+    ).encode()
+
+
 def _escaped(text: str) -> str:
     # A parser turns a bare carriage return into a newline, and may trim other whitespace.
     return escape(text, {"\t": "&#x9;", "\n": "&#xA;", "\r": "&#xD;"})
