@@ -360,6 +360,10 @@ class FaultyStore:
     def computes_copied_checksums(self) -> bool:
         return self._inner.computes_copied_checksums
 
+    @property
+    def updates_keys_of(self) -> str:
+        return self._inner.updates_keys_of
+
     def _call(self, operation: str, bucket: str, *keys: str) -> Call:
         return Call(self.name, operation, bucket, keys)
 
@@ -469,9 +473,6 @@ class FaultyStore:
                 claim=claim,
             ),
         )
-
-    def updates_encryption(self, key_arn: str) -> bool:
-        return self._inner.updates_encryption(key_arn)
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim

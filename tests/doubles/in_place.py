@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rekeyd.domain.errors import StoreRefusedError
+from rekeyd.domain.errors import InterruptedTransferError, StoreRefusedError
 from rekeyd.stores.memory import MemoryStore
 from rekeyd.stores.port import Written
 
 
-class RefusesSelfCopy(MemoryStore):
+class ChecksChecksums(MemoryStore):
+    """Refuses a wrong checksum in S3's word for it ("Error responses", Amazon S3 API Reference: BadDigest)."""
+
+    async def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> Written:  # noqa: ANN401 - passed on
+        """See the port."""
+        try:
+            return await super().put(bucket, key, *rest, **named)
+        except InterruptedTransferError as error:
+            raise InterruptedTransferError("put", str(error), code="BadDigest") from error
+
+
+class RefusesSelfCopy(ChecksChecksums):
     """Refuses it in S3's words for a copy that changes nothing, as SeaweedFS does where no directive is `REPLACE`.
 
     S3 itself refuses only what changes neither metadata, class, redirect location nor encryption ("CopyObject",
@@ -24,7 +35,7 @@ class RefusesSelfCopy(MemoryStore):
         return await super().copy(bucket, key, **named)
 
 
-class KeepsKeyInSelfCopy(MemoryStore):
+class KeepsKeyInSelfCopy(ChecksChecksums):
     """Answers 200, and leaves the object under the key that it had, as SeaweedFS does with `REPLACE`."""
 
     async def copy(self, bucket: str, key: str, **named: Any) -> Written:  # noqa: ANN401 - passed on
@@ -35,3 +46,11 @@ class KeepsKeyInSelfCopy(MemoryStore):
             objects = self._shelf.buckets[bucket].objects
             objects.replace(key, replace(objects[key], encryption=before.encryption))
         return written
+
+
+class ChecksNothing(RefusesSelfCopy):
+    """Takes whatever arrives, as an S3-compatible store of before checksums does."""
+
+    async def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> Written:  # noqa: ANN401 - passed on
+        """See the port."""
+        return await super().put(bucket, key, *rest, **{**named, "crc64nvme": None})

@@ -15,7 +15,7 @@ from rekeyd.stores.memory import MemoryStore, Shelf
 from rekeyd.stores.port import IfAbsent, ObjectStore
 from tests.doubles.claim import Claim
 from tests.doubles.faulty import Call
-from tests.doubles.in_place import KeepsKeyInSelfCopy, RefusesSelfCopy
+from tests.doubles.in_place import ChecksNothing, KeepsKeyInSelfCopy, RefusesSelfCopy
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import (
     ANOTHER_KEY,
@@ -141,6 +141,16 @@ async def test_what_a_store_does_not_copy_in_place_goes_through_us(
     async with world.process() as process:
         await rotated(world, process)
         await assert_rotated(world, process, objects)
+
+
+async def test_nothing_is_overwritten_where_damage_on_the_way_would_be_taken(world: World) -> None:
+    async with world.process() as process:
+        await moved(world, process)
+    world.make_store = lambda shelf, name: ChecksNothing(shelf, name=name)
+    async with world.process() as process:
+        job = await rotated(world, process)
+        assert (job.state, job.held_reason) == ("held", "unmovable_objects")
+        assert keys_in_use(world)["tenant's"] == {KEY.arn}
 
 
 async def test_a_writers_newer_object_survives_whenever_it_comes(world: World) -> None:
@@ -395,7 +405,7 @@ async def test_older_versions_stay_under_the_archived_key_and_are_counted(make_w
 
 def updating(shelf: Shelf, name: str) -> ObjectStore:
     """As S3 documents UpdateObjectEncryption: another key where the version is, its ETag and its time as they were."""
-    return MemoryStore(shelf, name=name, updates_encryption="arn:aws:kms:us-east-1:111122223333:")
+    return MemoryStore(shelf, name=name, updates_keys_of="111122223333")
 
 
 async def test_where_the_store_updates_encryption_older_versions_follow_and_nothing_moves(
@@ -447,7 +457,7 @@ async def test_what_lies_in_an_archive_stays_under_the_former_key_which_isnt_arc
     async with world.process() as process:
         await moved(world, process)
         objects = world.target_shelf.buckets[TARGET_BUCKET].objects
-        objects.replace("z", replace(objects["z"], archived=True))
+        objects.replace("z", replace(objects["z"], attributes=Attributes(storage_class="GLACIER")))
         job = await rotated(world, process)
         assert (job.state, job.phase) == ("completed", "done"), job
         assert job.result is not None

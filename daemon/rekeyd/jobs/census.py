@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rekeyd.domain.errors import CustomerKeyError
 from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
 from rekeyd.jobs.run import JobRun
-from rekeyd.transfer.rekey_plan import RekeyFacts, plan_rekey
+from rekeyd.transfer.rekey_plan import RekeyFacts, can_update, plan_rekey
 from rekeyd.transfer.route import head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
 
@@ -78,7 +78,7 @@ async def take_census(run: JobRun) -> Census:
     """
     tools, bucket, key_arn = run.tools, run.job.target.bucket, run.job.key.arn
     objects = tools.target_of(run.job).objects
-    updates = objects.updates_encryption(key_arn)
+    updates = can_update(objects.updates_keys_of, key_arn)
     census = Census(RekeyFacts(key_arn, tools.means.limits, updates=updates, copies_in_place=True))
 
     async def look(each: tuple[ObjectVersion, bool]) -> None:

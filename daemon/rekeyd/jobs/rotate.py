@@ -26,6 +26,7 @@ from rekeyd.jobs.rotation_preflight import preflight_rotation
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.watch import watch_key
 from rekeyd.ledger.port import TenantKey
+from rekeyd.transfer.rekey_plan import can_update
 
 log = structlog.get_logger()
 
@@ -116,12 +117,9 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
     store, timings = run.tools.target_of(run.job), run.tools.timings
     await run.tools.ledger.enter_phase(run.claim, "reencrypt")
     run.checks_checksums = await refuses_wrong_checksum(store, run.job, run.kept)
-    if not run.checks_checksums and not run.source_versioned:
-        words = "the store takes what arrives damaged, and what is overwritten couldn't be brought back"
-        return Held("unmovable_objects", words, by_itself=False)
     left: dict[str, object] = {}
     older: int | None = None
-    updates = store.objects.updates_encryption(run.job.key.arn)
+    updates = can_update(store.objects.updates_keys_of, run.job.key.arn)
     for _ in range(timings.passes_max):
         made = await make_pass(run, None)
         if isinstance(made, Held):

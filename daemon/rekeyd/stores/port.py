@@ -203,6 +203,10 @@ class ObjectStore(Protocol):
         Where it is false, a checksum on a server-side copy may be one that was merely carried along.
         """
 
+    @property
+    def updates_keys_of(self) -> str:
+        """The account to whose KMS keys `update_encryption` can lead a version; empty: to none."""
+
     async def list_page(
         self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
     ) -> ListingPage:
@@ -288,9 +292,6 @@ class ObjectStore(Protocol):
         Raises PreconditionError where the condition doesn't hold or the source is another version by now,
         ArchivedError where the source must be restored before.
         """
-
-    def updates_encryption(self, key_arn: str) -> bool:
-        """Whether `update_encryption` can lead a version to this KMS key."""
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim

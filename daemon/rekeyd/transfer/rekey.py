@@ -23,9 +23,9 @@ from rekeyd.domain.evidence import Judgement, evidence_of, judge
 from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
 from rekeyd.ledger.port import ObjectOutcome, ObjectRow
 from rekeyd.stores.port import IfMatches, LiveClaim, UnderKey
-from rekeyd.transfer.attempt import PASSING, Attempt
+from rekeyd.transfer.attempt import PASSING, UNMOVABLE, Attempt
 from rekeyd.transfer.copy import Copied, CopyTask, SourceChangedError, UnmovableError, copy_object
-from rekeyd.transfer.rekey_plan import RekeyFacts, RekeyPlan, RekeyWay, plan_rekey
+from rekeyd.transfer.rekey_plan import RekeyFacts, RekeyPlan, RekeyWay, can_update, plan_rekey
 from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.verify import verify_copy
 
@@ -33,6 +33,7 @@ _LOOKS_MAX = 5
 """So often in one attempt may something else stand there than was just seen."""
 
 _DAMAGED = "damaged: what was written isn't what had been read"
+_UNCHECKED = "the store takes bytes that arrive damaged, and what is overwritten couldn't be brought back"
 
 
 class Rekeying:
@@ -53,12 +54,21 @@ class Rekeying:
         """Where all of it is."""
         return self.route.target_location.bucket
 
+    @property
+    def updates(self) -> bool:
+        """Whether the store leads a version to the key without writing it anew, as far as is known."""
+        able = can_update(self.route.target.updates_keys_of, self.route.key_arn)
+        return able and "update" not in self.refused
+
+    def overwrites_safely(self, head: ObjectHead) -> bool:
+        """Whether bytes that arrive damaged cost nothing: they are refused, or what they replace stays beneath."""
+        return self.route.target_checks_checksums or head.version.version_id is not None
+
     def plan(self, head: ObjectHead, *, current: bool, again: bool = False) -> RekeyPlan:
         """The way of a version; what failed before goes through us."""
         key_arn = self.route.key_arn
-        updates = "update" not in self.refused and self.route.target.updates_encryption(key_arn)
         copies = "copy" not in self.refused and not again
-        facts = RekeyFacts(key_arn, self.means.limits, updates=updates, copies_in_place=copies)
+        facts = RekeyFacts(key_arn, self.means.limits, updates=self.updates, copies_in_place=copies)
         return plan_rekey(head, facts, current=current)
 
 
@@ -113,13 +123,10 @@ async def _rekeyed(attempt: Attempt, work: Rekeying) -> ObjectOutcome:
         head = await head_or_none(work.route.target, work.bucket, row.source.key)
         if head is None:
             return _absent(row)
-        if _is_known_damaged(row, head):
-            return attempt.in_vain_for_good(_DAMAGED)
         plan = work.plan(head, current=True, again=row.attempts > 0)
-        if plan.way == "none":
-            return _done(row, head, None, "reported")
-        if plan.way == "leave":
-            return _left(row, plan.reason)
+        settled = _without_writing(attempt, work, head, plan)
+        if settled is not None:
+            return settled
         try:
             if plan.way == "update":
                 return await _updated(row, work, head.version)
@@ -136,6 +143,22 @@ async def _rekeyed(attempt: Attempt, work: Rekeying) -> ObjectOutcome:
     return attempt.in_vain(refusal, work.means.object_attempts_max)
 
 
+def _without_writing(
+    attempt: Attempt, work: Rekeying, head: ObjectHead, plan: RekeyPlan
+) -> ObjectOutcome | None:
+    """What becomes of an object that isn't to be written; None where it is."""
+    row = attempt.row
+    if row.attempts > 0 and row.target is not None and row.target.etag == head.version.etag:
+        return attempt.in_vain_for_good(_DAMAGED)
+    if plan.way == "none":
+        return _done(row, head, None, "reported")
+    if plan.way == "leave":
+        return _left(row, plan.reason)
+    if plan.way == "stream" and not work.overwrites_safely(head):
+        return attempt.in_vain_for_good(f"{UNMOVABLE}: {_UNCHECKED}")
+    return None
+
+
 async def _updated(row: ObjectRow, work: Rekeying, version: ObjectVersion) -> ObjectOutcome:
     """The store changes the key of what is there; its bytes don't move, so that there is nothing to compare."""
     await work.route.target.update_encryption(
@@ -149,9 +172,7 @@ async def _updated(row: ObjectRow, work: Rekeying, version: ObjectVersion) -> Ob
 
 async def _update_older(version: ObjectVersion, work: Rekeying) -> None:
     """An older version is led to the key, or stays: what could not be done is counted when all is looked at."""
-    if version.marker or "update" in work.refused:
-        return
-    if not work.route.target.updates_encryption(work.route.key_arn):
+    if version.marker or not work.updates:
         return
     head = await head_or_none(work.route.target, work.bucket, version.key, version.version_id)
     if head is None or work.plan(head, current=False).way != "update":
@@ -210,10 +231,6 @@ async def _judged_without_bytes(
     if judgement.verdict == "mismatch":
         raise _DamagedError(head, judgement)
     return _done(row, head, head.crc64nvme, "copied_by_provider")
-
-
-def _is_known_damaged(row: ObjectRow, head: ObjectHead) -> bool:
-    return row.attempts > 0 and row.target is not None and row.target.etag == head.version.etag
 
 
 def _absent(row: ObjectRow) -> ObjectOutcome:

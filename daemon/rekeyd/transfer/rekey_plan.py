@@ -61,6 +61,11 @@ class RekeyPlan:
     reason: str
 
 
+def can_update(account_id: str, key_arn: str) -> bool:
+    """Whether a store that updates to keys of this account (empty: of none) does so to this one."""
+    return account_id != "" and key_arn.split(":")[4] == account_id
+
+
 def plan_rekey(head: ObjectHead, facts: RekeyFacts, *, current: bool) -> RekeyPlan:
     """Choose the way for a version of which the store says this."""
     algorithm = head.encryption.algorithm

@@ -43,6 +43,10 @@ class GuardedStore:
     def computes_copied_checksums(self) -> bool:
         return self._inner.computes_copied_checksums
 
+    @property
+    def updates_keys_of(self) -> str:
+        return self._inner.updates_keys_of
+
     async def list_page(
         self, bucket: str, prefix: str, *, after: str | None = None, limit: int = LIST_OBJECTS_MAX
     ) -> ListingPage:
@@ -124,9 +128,6 @@ class GuardedStore:
                 claim=claim,
             ),
         )
-
-    def updates_encryption(self, key_arn: str) -> bool:
-        return self._inner.updates_encryption(key_arn)
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim

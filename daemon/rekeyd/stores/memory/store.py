@@ -55,10 +55,9 @@ class MemoryStore:
         *,
         name: str = "memory",
         computes_copied_checksums: bool = False,
-        updates_encryption: str = "",
+        updates_keys_of: str = "",
     ) -> None:
-        """`updates_encryption`: how the ARNs of keys begin to which versions can be updated; empty: of none."""
-        self._updates_encryption = updates_encryption
+        self._updates_keys_of = updates_keys_of
         self._shelf = shelf
         self._name = name
         self._computes_copied_checksums = computes_copied_checksums
@@ -67,6 +66,11 @@ class MemoryStore:
     def name(self) -> str:
         """See the port."""
         return self._name
+
+    @property
+    def updates_keys_of(self) -> str:
+        """See the port."""
+        return self._updates_keys_of
 
     @property
     def computes_copied_checksums(self) -> bool:
@@ -160,7 +164,7 @@ class MemoryStore:
         async with live_until_deadline("put", claim):
             data = await _gather("put", content)
         if crc64nvme is not None and crc64nvme != crc64nvme_of(data):
-            raise InterruptedTransferError("put", "the checksum isn't that of the bytes", code="BadDigest")
+            raise InterruptedTransferError("put", "the checksum isn't that of the bytes")
         self._shelf.use_key("put", encryption)
         self._shelf.check_lock("put", bucket, attributes.lock)
         stored = self._shelf.make(data, kept_attributes("put", attributes), encryption, crc64nvme_of(data))
@@ -194,15 +198,11 @@ class MemoryStore:
         copied = self._shelf.make(stored.data, given, encryption, crc)
         return self._shelf.publish("copy", bucket, key, copied, condition)
 
-    def updates_encryption(self, key_arn: str) -> bool:
-        """See the port."""
-        return key_arn.startswith(self._updates_encryption) if self._updates_encryption else False
-
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
     ) -> None:
         """See the port. Neither ETag nor time of modification change ("UpdateObjectEncryption", S3 API Reference)."""
-        if not self.updates_encryption(under.key_arn):
+        if not self._updates_keys_of or f":{self._updates_keys_of}:" not in under.key_arn:
             raise StoreRefusedError("update_encryption", under.key_arn, code="NotImplemented")
         async with live_until_deadline("update_encryption", claim):
             stored = self._shelf.stored("update_encryption", bucket, version.key, version.version_id)

@@ -11,15 +11,8 @@ from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import LiveClaim, UnderKey
 from rekeyd.stores.s3 import xml
 from rekeyd.stores.s3.client import S3Client
-from rekeyd.stores.s3.config import S3Config
 from rekeyd.stores.s3.headers import content_md5
 from rekeyd.stores.s3.request import S3Request
-
-
-def updates_to(config: S3Config, key_arn: str) -> bool:
-    """Whether a version can be led to this key: on AWS, where the buckets' owner is known to own it."""
-    account_id = key_arn.split(":")[4] if key_arn.count(":") >= 5 else ""  # noqa: PLR2004 - the parts of an ARN
-    return not config.endpoint_url and config.account_id != "" and account_id == config.account_id
 
 
 async def update_encryption(
