@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rekeyd.domain.objects import OWN_PREFIX
@@ -44,6 +46,12 @@ async def test_after_a_rotation_nothing_needs_the_former_key(scene: Scene) -> No
     await scene.send(acme.message())
     async with scene.serving(), scene.ledger() as ledger:
         await ledger.until_state(JOB, "completed")
+        planned = await scene.run_here("submit", "--plan", "--json", "-", given=json.dumps(rotating(rotated)))
+        assert planned.status == 0, planned
+        assert planned.document["objects"] > len(acme.loaded)
+        assert planned.document["bytes"] > acme.size_bytes
+        assert planned.document["kms_calls"] >= 2 * len(acme.loaded)
+        assert await ledger.job(ROTATE) is None
         await scene.send(rotating(rotated))
         done = await ledger.until_state(ROTATE, "completed")
         assert done.error is None

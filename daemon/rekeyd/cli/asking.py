@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rekeyd import service
 from rekeyd.cli.chains import PublicKeys, TrailFinding, verify_trail
@@ -17,6 +18,9 @@ from rekeyd.domain.signed import PublicKey
 from rekeyd.domain.tenant import Placement, serve, unplaced
 from rekeyd.ledger.port import Admission, TenantKey
 from rekeyd.settings import Settings
+
+if TYPE_CHECKING:
+    from rekeyd.transfer.rekey_estimate import RotationEstimate
 
 WATCH_SECONDS = 0.5
 """How often a watched job is looked at: often enough for a person, seldom enough for the ledger."""
@@ -32,6 +36,12 @@ async def submit(settings: Settings, raw: bytes, principal: str) -> Admission:
     """Admit a job message as every other intake does; a ledger that isn't there yet is made."""
     async with service.open_ledger(settings, make=True) as ledger:
         return await service.admission(settings, ledger).offer(raw, principal)
+
+
+async def rotation_plan(settings: Settings, raw: bytes) -> RotationEstimate:
+    """What a rotation would do. The message isn't admitted."""
+    async with service.open_ledger(settings) as ledger:
+        return await service.estimate_rotation(settings, ledger, raw)
 
 
 async def jobs(settings: Settings, tenant: str | None, state: JobState | None, limit: int) -> Sequence[Job]:

@@ -129,6 +129,9 @@ def submit_command(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A job message; - reads standard input.")],
     *,
     config: ConfigOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what a rotation would take; admit nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Admit a job message and print its id."""
@@ -138,6 +141,11 @@ def submit_command(
         raw = _read_message(file)
         from rekeyd.cli import asking
 
+        if plan:
+            from rekeyd.cli.rotation_plan import show_plan
+
+            show_plan(settings, raw, as_json=as_json)
+            return
         admission = asyncio.run(asking.submit(settings, raw, principal()))
         if as_json:
             print_json({**job_view(admission.job), "created": admission.created})

@@ -18,6 +18,8 @@ from rekeyd.settings import Settings
 if TYPE_CHECKING:
     from rekeyd.domain.certificate import Certificate
     from rekeyd.domain.signed import PublicKey
+    from rekeyd.ledger.port import Ledger
+    from rekeyd.transfer.rekey_estimate import RotationEstimate
 
 __all__ = [
     "CheckFinding",
@@ -25,6 +27,7 @@ __all__ = [
     "admission",
     "check",
     "check_unknown_tenant",
+    "estimate_rotation",
     "look_at_key",
     "open_ledger",
     "prove",
@@ -73,3 +76,10 @@ async def prove(settings: Settings, certificate: Certificate, key: str) -> str |
     from rekeyd.service import proofs  # noqa: PLC0415 - see above
 
     return await proofs.prove(settings, certificate, key)
+
+
+async def estimate_rotation(settings: Settings, ledger: Ledger, raw: bytes) -> RotationEstimate:
+    """See `rekeyd.service.rotation.estimate_rotation`."""
+    from rekeyd.service import rotation  # noqa: PLC0415 - see above
+
+    return await rotation.estimate_rotation(settings, ledger, raw)

@@ -188,6 +188,15 @@ def _retry_policy(limits: LimitsSettings) -> RetryPolicy:
     )
 
 
+def plan_limits(limits: LimitsSettings) -> PlanLimits:
+    """The sizes at which the way of carrying changes."""
+    return PlanLimits(
+        single_put_bytes_max=limits.single_put_bytes_max,
+        part_bytes=limits.part_bytes,
+        copy_object_bytes_max=limits.copy_object_bytes_max,
+    )
+
+
 def _means(limits: LimitsSettings) -> Means:
     retries = Retries(_retry_policy(limits), jitter=random.random, sleep=asyncio.sleep)
 
@@ -201,11 +210,7 @@ def _means(limits: LimitsSettings) -> Means:
         repeat=repeat,
     )
     return Means(
-        limits=PlanLimits(
-            single_put_bytes_max=limits.single_put_bytes_max,
-            part_bytes=limits.part_bytes,
-            copy_object_bytes_max=limits.copy_object_bytes_max,
-        ),
+        limits=plan_limits(limits),
         reading=reading,
         parts_in_flight_max=limits.parts_in_flight_max,
         now=lambda: datetime.now(UTC),

@@ -115,7 +115,9 @@ def _add_current(found: RotationEstimate, size_bytes: int, facts: RekeyFacts, *,
             found.kms_calls += 2
         case "copy_parts":
             parts = _parts(size_bytes, facts.limits, server_side=True)
-            found.requests += Counter({"head": 1, "begin_upload": 1, "copy_part": parts, "complete_upload": 1})
+            found.requests += Counter(
+                {"head": 1, "begin_upload": 1, "copy_part": parts, "complete_upload": 1}
+            )
             found.kms_calls += _kms_calls_in_parts(parts)
         case _:
             _add_streamed(found, size_bytes, facts.limits)
@@ -139,6 +141,9 @@ def _parts(size_bytes: int, limits: PlanLimits, *, server_side: bool) -> int:
 
 
 def _kms_calls_in_parts(parts: int) -> int:
-    """The source is decrypted part by part, and each part needs the upload's data key, which is made once and used
-    once more at the end ("Multipart upload and permissions": kms:GenerateDataKey and kms:Decrypt, S3 User Guide)."""
+    """Two for each part, and two for the upload.
+
+    The source is decrypted part by part, and each part needs the upload's data key, which is made once and used
+    once more at the end ("Multipart upload and permissions": kms:GenerateDataKey and kms:Decrypt, S3 User Guide).
+    """
     return 2 * parts + 2
