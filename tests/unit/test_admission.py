@@ -91,7 +91,7 @@ async def test_what_the_message_says_holds(grace_seconds: int) -> None:
     ("changes", "field"),
     [
         ({"color": "red"}, "color"),
-        ({"kind": "rotate"}, "kind"),
+        ({"kind": "shred"}, "kind"),
         ({"source": "s3://shared/tenants/other/"}, "source"),
         ({"source": "s3://shared/tenants/"}, "source"),
         ({"target": "s3://byok-other/"}, "target"),
@@ -118,7 +118,7 @@ async def test_an_intake_asks_only_for_what_it_may() -> None:
 
     with pytest.raises(RefusedError, match="kind: migrate may not be asked for here"):
         await desk(ledger, kinds=frozenset()).offer(message(), "somebody")
-    assert frozenset({"migrate", "revoke", "reinstate", "verify"}) == KNOWN_KINDS
+    assert frozenset({"migrate", "rotate", "revoke", "reinstate", "verify"}) == KNOWN_KINDS
 
 
 @pytest.mark.parametrize("mode", ["disable", "destroy"])

@@ -130,7 +130,7 @@ def test_another_body_is_another_body(field: str, value: object) -> None:
         (LEAST | {"key": KEY | {"color": "red"}}, "key.color"),
         (LEAST | {"options": {"color": "red"}}, "options.color"),
         (LEAST | {"schema": "rekeyd.job/2"}, "schema"),
-        (LEAST | {"kind": "rotate"}, "kind"),
+        (LEAST | {"kind": "shred"}, "kind"),
         (LEAST | {"id": ""}, "id"),
         (LEAST | {"id": "-a"}, "id"),
         (LEAST | {"id": "a" * 129}, "id"),

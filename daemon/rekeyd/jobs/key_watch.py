@@ -21,6 +21,8 @@ log = structlog.get_logger()
 _AT_ONCE = 16
 """So many keys, or buckets, are asked about at once."""
 _WATCHED: tuple[KeyState, ...] = ("active", "unavailable", "archived")
+_WRITABLE: tuple[KeyState, ...] = ("active", "unavailable")
+"""A writer may still name such a key, where a rotation has left it in use."""
 _ENDANGERED = frozenset({"key_pending_deletion"})
 """Faults after which the data will be lost for good, unless somebody acts."""
 
@@ -52,7 +54,7 @@ class KeyWatch:
     async def _look_at_key(self, key: TenantKey) -> None:
         if key.arn is None or key.alias is None:
             return
-        finding = await self._finding(KmsKey(kind="kms", arn=key.arn, alias=key.alias), key.state)
+        finding = await self._finding(key, KmsKey(kind="kms", arn=key.arn, alias=key.alias))
         if finding == "silent":
             return
         if isinstance(finding, KeyFinding) and finding.fault in _ENDANGERED:
@@ -65,25 +67,30 @@ class KeyWatch:
             say = log.info if finding is None else log.warning
             say("key_available" if finding is None else "key_unavailable", tenant=key.tenant, reason=reason)
 
-    async def _finding(self, key: KmsKey, state: KeyState) -> KeyFinding | Literal["silent"] | None:
+    async def _is_in_use(self, key: TenantKey) -> bool:
+        """Whether the tenant's placement leads to it: a former one's alias may follow its successor."""
+        record, _ = await self._tools.ledger.placement(key.tenant)
+        return record is None or record.key_ref == key.ref
+
+    async def _finding(self, key: TenantKey, named: KmsKey) -> KeyFinding | Literal["silent"] | None:
         metrics = self._tools.metrics
         try:
-            description = await self._tools.custody.describe(key)
+            description = await self._tools.custody.describe(named)
         except KeyForbiddenError as error:
             finding = KeyFinding("key_access_denied", str(error))
         except CustodyError as error:
             metrics.count_key_check("custody_unavailable")
-            log.warning("key_not_looked_at", key=key.arn, error=str(error))
+            log.warning("key_not_looked_at", key=named.arn, error=str(error))
             return "silent"
         else:
             if description is None:
-                finding = KeyFinding("key_missing", f"there is no key {key.arn}")
-            elif (found := key_finding(key, description, None)) is not None:
+                finding = KeyFinding("key_missing", f"there is no key {named.arn}")
+            elif (found := key_finding(named, description, None)) is not None:
                 finding = found
             else:
                 metrics.count_key_check("usable")
                 return None
-        if state == "archived" and finding.fault == "key_alias_mismatch":
+        if finding.fault == "key_alias_mismatch" and not await self._is_in_use(key):
             return None  # its alias points at its successor
         metrics.count_key_check(finding.fault)
         return finding
@@ -100,7 +107,8 @@ class KeyWatch:
             log.error("bucket_drift", tenant=tenant, target=str(record.target), drift=drift)
 
     async def _drift(self, record: PlacementRecord, keys: Sequence[TenantKey]) -> str:
-        arns = {key.ref: key.arn for key in keys if key.tenant == record.tenant and key.arn is not None}
+        usable = [key for key in keys if key.tenant == record.tenant and key.state in _WRITABLE]
+        arns = {key.ref: key.arn for key in usable if key.arn is not None}
         assert record.target is not None, "dedicated without a target"
         default = arns.pop(record.key_ref or "", None)
         if default is None:

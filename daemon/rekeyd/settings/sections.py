@@ -147,8 +147,7 @@ class SqsIntakeSettings(Section):
         "verify",
         "revoke",
     )
-    """What messages may ask for; others are refused. This release does all but
-    `rotate`, and refuses that as well. A `revoke` that destroys is never taken from a queue."""
+    """What messages may ask for; others are refused. A `revoke` that destroys is never taken from a queue."""
     wait_seconds: Annotated[int, Field(ge=0, le=20)] = 20
     """How long one receive waits for a message: SQS allows 20."""
     visibility_seconds: Annotated[int, Field(ge=5, le=43_200)] = 60
