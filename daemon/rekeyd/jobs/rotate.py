@@ -6,12 +6,11 @@ usable: it is archived once every version was looked at, and nothing that can be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from rekeyd.domain.job import RotateMessage
+from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.bucket_rules import set_rules
 from rekeyd.jobs.canaries import key_canary
@@ -28,7 +27,7 @@ from rekeyd.jobs.watch import watch_key
 from rekeyd.ledger.port import TenantKey
 from rekeyd.transfer.rekey_plan import can_update
 
-log = structlog.get_logger()
+_IN_USE: tuple[KeyState, ...] = ("active", "unavailable")
 
 
 async def rotate(run: JobRun) -> Ending:
@@ -66,7 +65,20 @@ def _begun(run: JobRun) -> bool:
 async def _formers(run: JobRun) -> list[TenantKey]:
     """The tenant's other keys under which something may lie, and which no rotation has put away."""
     keys = await run.tools.ledger.tenant_keys(run.job.tenant)
-    return [key for key in keys if key.arn != run.job.key.arn and key.state in ("active", "unavailable")]
+    return [key for key in keys if key.arn != run.job.key.arn and key.state in _IN_USE]
+
+
+async def _known_formers(run: JobRun) -> list[TenantKey]:
+    """The same, and those that this very job has put away: an attempt that died after that says so as well."""
+    named = _names((await run.tools.ledger.job(run.job.id)).result)
+    keys = await run.tools.ledger.tenant_keys(run.job.tenant)
+    others = [key for key in keys if key.arn != run.job.key.arn]
+    return [key for key in others if key.state in _IN_USE or (key.state == "archived" and key.ref in named)]
+
+
+def _names(result: Mapping[str, object] | None) -> Sequence[object]:
+    found = (result or {}).get("former_keys", [])
+    return found if isinstance(found, list) else []
 
 
 async def _nothing_to_move(run: JobRun, message: RotateMessage, record: PlacementRecord) -> Ending:
@@ -109,12 +121,14 @@ async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantK
         brought = await _look(run, redirected)
     if not isinstance(brought, _Progress):
         return brought
-    return await _put_away(run, formers, brought)
+    return await _put_away(run, await _known_formers(run), brought)
 
 
 async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Waiting:
     """Passes over the bucket, until a look at every version finds nothing more to do."""
     store, timings = run.tools.target_of(run.job), run.tools.timings
+    if await _only_waits(run, redirected_at):
+        return Waiting(timings.held_recheck_seconds)
     await run.tools.ledger.enter_phase(run.claim, "reencrypt")
     run.checks_checksums = await refuses_wrong_checksum(store, run.job, run.kept)
     left: dict[str, object] = {}
@@ -136,6 +150,13 @@ async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Wa
         left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
         await run.tools.ledger.enter_phase(run.claim, "reencrypt")
     return Held("unverified_objects", f"still under another key after {timings.passes_max} passes: {left}")
+
+
+async def _only_waits(run: JobRun, redirected_at: float) -> bool:
+    """Whether a pass was made already, and all that there is to do is to wait for uploads of before."""
+    made = await run.tools.ledger.current_pass(run.claim)
+    passed = made is not None and made.listed and made.terms_hold and not made.open_segments
+    return passed and await former_uploads(run, redirected_at) > 0
 
 
 async def _look(run: JobRun, redirected_at: float) -> _Progress:
