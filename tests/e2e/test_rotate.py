@@ -46,7 +46,7 @@ async def test_after_a_rotation_nothing_needs_the_former_key(scene: Scene) -> No
     await scene.send(acme.message())
     async with scene.serving(), scene.ledger() as ledger:
         await ledger.until_state(JOB, "completed")
-        planned = await scene.run_here("submit", "--plan", "--json", "-", given=json.dumps(rotating(rotated)))
+        planned = await scene.run("submit", "--plan", "--json", "-", given=json.dumps(rotating(rotated)))
         assert planned.status == 0, planned
         assert planned.document["objects"] > len(acme.loaded)
         assert planned.document["bytes"] > acme.size_bytes
