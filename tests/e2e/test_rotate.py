@@ -7,8 +7,11 @@ import json
 import pytest
 
 from rekeyd.domain.objects import OWN_PREFIX
+from tests.doubles.weather import Weather, fair
 from tests.e2e.harness import Scene, Tenant, mixed_items
-from tests.e2e.test_kills import JOB
+from tests.e2e.middle import FREE, PATIENT, WRITES, stalls_all_but_a_few
+from tests.e2e.test_kills import JOB, SLOWLY
+from tests.e2e.test_revoke import REVOKE, overtaking, unreadable
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -66,4 +69,33 @@ async def test_after_a_rotation_nothing_needs_the_former_key(scene: Scene) -> No
             answer = await scene.clients.s3.get_object(Bucket=acme.target.bucket, Key=key)
             await answer["Body"].read()
         await scene.assert_moved(rotated)
+    await scene.assert_audit_whole()
+
+
+async def test_a_revocation_amid_a_rotation_withdraws_both_keys_and_it_is_finished_after(
+    scene: Scene,
+) -> None:
+    async with Weather.started(scene.sandbox.s3_endpoint) as weather:
+        await scene.open(endpoint=weather.endpoint_url, limits=SLOWLY | PATIENT)
+        acme = await scene.tenant("acme", mixed_items(20))
+        rotated = await with_another_key(scene, acme)
+        await scene.send(acme.message())
+        async with scene.serving(), scene.ledger() as ledger:
+            await ledger.until_state(JOB, "completed")
+            weather.forecast = stalls_all_but_a_few(acme.target, acme.loaded, WRITES)
+            await scene.send(rotating(rotated))
+            await ledger.until_copying(ROTATE, verified_min=FREE)
+            await scene.admit(overtaking("revoke", REVOKE))
+            held = await ledger.until_state(ROTATE, "held")
+            assert held.held_reason == "revoked"
+            done = await ledger.until_state(REVOKE, "completed")
+            assert done.result is not None
+            assert done.result["keys"] == {acme.key_arn: "disabled", rotated.key_arn: "disabled"}
+            await unreadable(scene, acme)
+
+            weather.forecast = fair
+            await scene.admit(overtaking("reinstate", "acme-reinstate-1", undoes=REVOKE))
+            await ledger.until_state("acme-reinstate-1", "completed")
+            await ledger.until_state(ROTATE, "completed")
+    await scene.assert_moved(rotated)
     await scene.assert_audit_whole()
