@@ -25,6 +25,7 @@ from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.migrate import migrate
 from rekeyd.jobs.outage import Outage
+from rekeyd.jobs.provision import refuses_wrong_checksum
 from rekeyd.jobs.reinstate import reinstate
 from rekeyd.jobs.revoke import revoke
 from rekeyd.jobs.rotate import rotate
@@ -290,6 +291,9 @@ class Worker:
         checks = run is not None and run.checks_checksums
         structlog.contextvars.bind_contextvars(**_log_context(job), segment=claim.segment_id)
         try:
+            if job.in_place and not checks:
+                # What it overwrites can't be brought back: whoever works on it has to know, a new attempt's too.
+                checks = await refuses_wrong_checksum(self._tools.target_of(job), job, kept)
             route = self._tools.route_of(job, target_checks_checksums=checks)
             outage = Outage(self._tools.objects_in_flight_max) if run is None else run.outage
             work = SegmentWork(claim, kept, route, self._tools, self._stopping, outage)
