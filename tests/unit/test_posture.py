@@ -295,6 +295,8 @@ def test_a_denial_of_what_does_not_come_through_s3_is_as_good_as_the_condition()
         ([statement({"AWS": KEEPER})], "medium"),
         ([statement({"AWS": KEEPER}, Action=CONTROL), statement({"AWS": USER}, Action=USE)], "ok"),
         ([statement({"AWS": HOME_ROOT})], "unknown"),
+        ([statement({"AWS": HOME_ROOT}, Action=CONTROL), statement({"AWS": FOREIGN}, Action=USE)], "ok"),
+        ([statement({"AWS": HOME_ROOT}, Action=CONTROL), statement({"AWS": KEEPER}, Action=USE)], "unknown"),
         ([statement({"AWS": KEEPER}, Action=CONTROL), statement({"AWS": HOME_ROOT}, Action=USE)], "unknown"),
         ([statement("*")], "high"),
     ],
