@@ -11,6 +11,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+from botocore import xform_name
 
 from rekeyd.domain.posture import Expected, Grants, Known, judge
 from tests.doubles.iam_parties import Call, Caller, may
@@ -22,9 +23,10 @@ BLOCKS: dict[str, dict[str, Any]] = {
     name: json.loads(text) for name, text in re.findall(r"```json (\S+)\n(.*?)```", PAGE, re.DOTALL)
 }
 TENANT, VENDOR = "111122223333", "444455556666"
+SDK = botocore.session.get_session()
 ANYTHING = {"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}
 
-USE = Caller(f"arn:aws:iam::{VENDOR}:role/rekeyd-use", (BLOCKS["use-role"],))
+USE = Caller(f"arn:aws:iam::{VENDOR}:role/rekeyd-use", (BLOCKS["use-role"], BLOCKS["own-keys"]))
 PROVISION = Caller(f"arn:aws:iam::{VENDOR}:role/rekeyd-provision", (BLOCKS["provision-role"],))
 REVOKE = Caller(f"arn:aws:iam::{VENDOR}:role/rekeyd-revoke", (BLOCKS["revoke-role"],))
 BREAK_GLASS = Caller(f"arn:aws:iam::{VENDOR}:role/rekeyd-break-glass", (BLOCKS["break-glass-role"],))
@@ -244,6 +246,27 @@ def test_a_role_may_do_its_own_and_nothing_else(caller: Caller, call: Call) -> N
     assert not allowed_by_its_own(caller, call)
 
 
+@pytest.mark.parametrize(
+    ("action", "key", "context", "allowed"),
+    [
+        ("Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, True),
+        ("Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}, False),
+        ("Decrypt", "signing", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, False),
+        ("Sign", "signing", {}, True),
+        ("Sign", "wrapping", {}, False),
+        ("Sign", "acme", {}, False),
+        ("GetPublicKey", "wrapping", {}, True),
+        ("GetPublicKey", "signing", {}, True),
+    ],
+)
+def test_rekeyds_own_keys_do_one_thing_each(
+    action: str, key: str, context: dict[str, str], allowed: bool
+) -> None:
+    call = Call(f"kms:{action}", f"arn:aws:kms:us-east-1:{VENDOR}:key/{key}", VENDOR, context)
+
+    assert allowed_by_its_own(USE, call) is allowed
+
+
 def assumes(caller: Caller, role: str, trust: str = "", **context: str) -> bool:
     """Whether a caller may assume a role: by its trust, or where none is given, by the caller's own policy alone."""
     account = role.split(":")[4]
@@ -307,7 +330,7 @@ def test_no_reason_is_without_its_line() -> None:
 
 def asked_by_rekeyd() -> set[str]:
     """Every S3 operation that the adapter names, as AWS's own model spells it."""
-    known = set(botocore.session.get_session().get_service_model("s3").operation_names)
+    known = set(SDK.get_service_model("s3").operation_names)
     return {
         node.value
         for path in (ROOT / "daemon/rekeyd/stores/s3").glob("*.py")
@@ -370,3 +393,28 @@ def test_no_policy_on_the_page_allows_by_a_wildcard_action_or_everybody() -> Non
             if statement["Effect"] == "Allow":
                 assert "*" not in json.dumps(statement["Action"]), name
                 assert "*" not in json.dumps(statement.get("Principal", "")), name
+
+
+def asked_of_kms() -> set[str]:
+    """Every KMS operation that custody calls on a client."""
+    spelled = {xform_name(each): each for each in SDK.get_service_model("kms").operation_names}
+    return {
+        spelled[node.attr]
+        for path in (ROOT / "daemon/rekeyd/custody").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in spelled
+    }
+
+
+def test_every_call_of_the_key_service_is_allowed_to_somebody_on_the_page() -> None:
+    allowed = {
+        action
+        for policy in BLOCKS.values()
+        for statement in policy["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    asked = asked_of_kms()
+
+    assert {"DescribeKey", "GetKeyPolicy"} < asked
+    assert {f"kms:{operation}" for operation in asked} - allowed == set()
