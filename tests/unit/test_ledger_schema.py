@@ -69,7 +69,9 @@ async def test_a_former_ledger_is_brought_up_and_keeps_what_it_has(
 
     assert definitions(path) == definitions(file)
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("SELECT tenant, source, target FROM moves").fetchall() == [("acme", "here", "there")]
+        assert db.execute("SELECT tenant, source, target FROM moves").fetchall() == [
+            ("acme", "here", "there")
+        ]
 
 
 def test_the_revision_is_the_last_migration() -> None:
