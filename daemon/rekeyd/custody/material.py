@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from rekeyd.domain.custody import ProviderRequest
+
 MATERIAL_BYTES = 32
 """256 bits, all that AES-256 and KMS's SYMMETRIC_DEFAULT take."""
 
@@ -21,10 +23,12 @@ MATERIAL_BYTES = 32
 class Material:
     """A key in the clear, in a buffer of its own. `held` overwrites it."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "requests")
 
-    def __init__(self, buffer: bytearray) -> None:
+    def __init__(self, buffer: bytearray, requests: tuple[ProviderRequest, ...] = ()) -> None:
         self._buffer = buffer
+        self.requests = requests
+        """Those that it took to unwrap it."""
 
     def __repr__(self) -> str:
         return "Material(…)"
@@ -47,10 +51,10 @@ class Material:
 
 
 @contextmanager
-def held(buffer: bytearray) -> Iterator[Material]:
+def held(buffer: bytearray, requests: tuple[ProviderRequest, ...] = ()) -> Iterator[Material]:
     """Lend the material, and overwrite it afterwards, however that ends."""
     try:
-        yield Material(buffer)
+        yield Material(buffer, requests)
     finally:
         wipe(buffer)
 

@@ -107,9 +107,7 @@ def refuse_other_wrapping(wrapped: WrappedKey, ours: WrappingKey) -> None:
         )
 
 
-def refuse_unlike(
-    wrapped: WrappedKey, material: Material, requests: tuple[ProviderRequest, ...] = ()
-) -> None:
+def refuse_unlike(wrapped: WrappedKey, material: Material) -> None:
     """Raise KeyRefusedError unless the material is what the message announces, and strong enough to be a key.
 
     The hash comes first: of what isn't the announced key nothing else is told.
@@ -118,10 +116,10 @@ def refuse_unlike(
         raise KeyRefusedError(
             "key.sha256",
             "is not the SHA-256 of what was wrapped: hash the very 32 bytes that were wrapped, not their hex or base64",
-            requests,
+            material.requests,
         )
     if weak := weakness(material.buffer):
-        raise KeyRefusedError(WRAPPED_FIELD, f"holds no usable key: {weak}. {_MAKE_ONE}", requests)
+        raise KeyRefusedError(WRAPPED_FIELD, f"holds no usable key: {weak}. {_MAKE_ONE}", material.requests)
 
 
 _MAKE_ONE = "Make one with `rekeyd key wrap` or `openssl rand 32`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 TENANT_TAG = "rekeyd:tenant"
@@ -24,6 +25,14 @@ class ProviderRequest:
     """Empty where no answer came."""
     outcome: str = "ok"
     """Or the code with which it was refused; `unanswered` where nobody knows."""
+
+
+def noted(requests: Iterable[ProviderRequest]) -> list[dict[str, str]]:
+    """Requests as the audit trail has them, in order."""
+    return [
+        {"operation": each.operation, "request_id": each.request_id, "outcome": each.outcome}
+        for each in requests
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ KeyState = Literal[
     "destroyed",  # its material is gone
 ]
 
-_KEY_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}"
+KEY_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}"
 _ALIAS_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:alias/[A-Za-z0-9/_-]{1,250}"
 
 
@@ -29,7 +29,7 @@ class KmsKey(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["kms"]
-    arn: Annotated[str, StringConstraints(pattern=rf"^{_KEY_ARN}\z")]
+    arn: Annotated[str, StringConstraints(pattern=rf"^{KEY_ARN}\z")]
     alias: Annotated[str, StringConstraints(pattern=rf"^{_ALIAS_ARN}\z")]
 
     @property
@@ -117,7 +117,7 @@ class AcceptedKey(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["accepted"]
-    ref: Annotated[str, StringConstraints(pattern=rf"^{_KEY_ARN}\z")]
+    ref: Annotated[str, StringConstraints(pattern=rf"^{KEY_ARN}\z")]
     """The ARN of the KMS key, as `rekeyd key offer` and `key accept` give it."""
 
     @property
@@ -172,7 +172,7 @@ def key_finding(key: KmsKey, description: KeyDescription, bucket_region: str | N
     The states are those of kms:DescribeKey's KeyMetadata.KeyState; S3 takes symmetric encryption keys of
     the bucket's own region only (docs.aws.amazon.com, "Using server-side encryption with AWS KMS keys").
     """
-    if re.fullmatch(_KEY_ARN, description.arn) is None or description.arn != key.arn:
+    if re.fullmatch(KEY_ARN, description.arn) is None or description.arn != key.arn:
         return KeyFinding("key_missing", f"{key.arn} is described as {description.arn}")
     match description.state:
         case "Enabled":
