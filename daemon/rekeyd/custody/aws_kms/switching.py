@@ -1,8 +1,8 @@
 """Keys switched off and on, in AWS KMS.
 
 None of these operations takes another account's key ("Cross-account use: No" of each, AWS KMS API Reference). What a
-key's state allows is from "Key states of AWS KMS keys" (AWS KMS Developer Guide): DisableKey and EnableKey fail of a key
-that is pending import or deletion, DeleteImportedKeyMaterial has no effect on one that is pending import.
+key's state allows is from "Key states of AWS KMS keys" (AWS KMS Developer Guide): DisableKey and EnableKey fail of a
+key that is pending import or deletion, DeleteImportedKeyMaterial has no effect on one that is pending import.
 """
 
 from __future__ import annotations
