@@ -103,6 +103,7 @@ def test_every_key_is_described() -> None:
         "migrate",
         "limits",
         "aws",
+        "wrapping",
         "sqs",
     }
 

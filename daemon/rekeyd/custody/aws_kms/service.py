@@ -7,6 +7,7 @@ kms:DescribeKey takes the ARN of another account's key or alias (AWS KMS API Ref
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from rekeyd.custody.aws_kms.bringing import KmsImport
@@ -48,6 +49,7 @@ class AwsKms:
     ) -> None:
         """`unwrapper` is what has the private key for wrapped keys, or the ARN of a KMS key that is one."""
         roles = KmsRoles() if roles is None else roles
+        self._roles = roles
         self._gate = Gate(session, access)
         self.unwrapper = (
             KmsUnwrapper(self._gate, unwrapper, roles.provision) if isinstance(unwrapper, str) else unwrapper
@@ -68,6 +70,17 @@ class AwsKms:
     ) -> None:
         """Close them."""
         await self._gate.__aexit__(kind, error, traceback)
+
+    async def role_faults(self, errand: Errand) -> Mapping[str, str]:
+        """Assume each role that there is, and do nothing in it: what is in the way, by the role's ARN."""
+        faults = {}
+        for arn in {self._roles.provision, self._roles.revoke, self._roles.break_glass} - {""}:
+            try:
+                async with self._gate.acting(arn, errand, self._gate.access.region):
+                    pass
+            except CustodyError as error:
+                faults[arn] = str(error)
+        return faults
 
     async def describe(self, key: KmsKey) -> KeyDescription | None:
         """What KMS says of the key and of its alias, with one DescribeKey for each. See the port."""
