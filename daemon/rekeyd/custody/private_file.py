@@ -28,16 +28,18 @@ def read_private(path: Path, setting: str, credentials: Path | None) -> bytearra
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise RefusedError(setting, f"{path} can't be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         fault = _fault(path, found, is_credential=credentials is not None and path.parent == credentials)
         if fault:
             raise RefusedError(setting, fault)
         buffer = bytearray(found.st_size)
         filled = 0
-        while read := file.readinto(memoryview(buffer)[filled:]):
+        while read := os.readv(descriptor, [memoryview(buffer)[filled:]]):
             filled += read
-        return buffer
+    finally:
+        os.close(descriptor)
+    return buffer
 
 
 def _fault(path: Path, found: os.stat_result, *, is_credential: bool) -> str:

@@ -116,7 +116,7 @@ def custody_faults(custody: CustodySettings) -> Iterator[Fault]:
     if len({arn.split(":")[4] for arn in roles}) > 1:
         yield (
             "custody.aws.provision_role_arn",
-            "revoke_role_arn and break_glass_role_arn are in several accounts: keys are made in one, and are ruled from it",
+            "revoke_role_arn and break_glass_role_arn are in several accounts: keys are made in one, and ruled from it",
         )
 
 
