@@ -395,5 +395,7 @@ async def served(kms: KmsDouble) -> AsyncGenerator[KmsDouble, None]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     host, port = runner.addresses[0]
     kms.endpoint_url = f"http://{host}:{port}"
-    yield kms
-    await runner.cleanup()
+    try:
+        yield kms
+    finally:
+        await runner.cleanup()

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from rekeyd.custody.material import Material, held, taken, weakness, wipe, wipe_bytes
+from rekeyd.custody.material import MATERIAL_BYTES, Material, held, taken, weakness, wipe, wipe_bytes
 from rekeyd.custody.private_file import read_private
 from rekeyd.domain.custody import Errand, ProviderRequest, WrappingKey
 from rekeyd.domain.errors import KeyRefusedError, RefusedError
@@ -91,6 +91,10 @@ class PemUnwrapper:
             return taken(self._key.decrypt(wrapped.ciphertext, oaep()))
         except ValueError:
             raise KeyRefusedError(WRAPPED_FIELD, UNWRAPPABLE) from None
+        finally:
+            # The library decrypts into a buffer of its own, which it frees as it is. What it encrypts next, of the
+            # same length, lies there: whoever looks through freed memory finds that.
+            self._key.public_key().encrypt(bytes(MATERIAL_BYTES), oaep())
 
 
 def oaep() -> padding.OAEP:
