@@ -10,7 +10,8 @@ Guide), apart from what rekeyd makes of them:
 - A key policy must allow something, or nobody may do it: IAM policies alone can't.
 - A bucket's owner account needs no bucket policy: within it, an IAM policy is enough.
 - NotPrincipal with Deny spares the callers named.
-- Every request has aws:PrincipalArn, aws:PrincipalAccount and kms:CallerAccount.
+- Of an account that a statement names, its root user needs no other policy.
+- Every request has aws:PrincipalArn, aws:PrincipalAccount, aws:PrincipalType and kms:CallerAccount.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def may(caller: Caller, call: Call, resource_policy: Policy, kind: Kind) -> bool
     context = {
         "aws:principalarn": caller.arn,
         "aws:principalaccount": caller.account,
+        "aws:principaltype": _principal_type(caller),
         "kms:calleraccount": caller.account,
         **{name.lower(): value for name, value in call.context.items()},
     }
@@ -63,9 +65,15 @@ def may(caller: Caller, call: Call, resource_policy: Policy, kind: Kind) -> bool
     own_allows = "Allow" in own
     if caller.account != call.account:
         return own_allows and bool(given & {"named", "everybody", "account"})
-    if given & {"named", "everybody"}:
+    if given & {"named", "everybody"} or ("account" in given and caller.arn.endswith(":root")):
         return True
     return own_allows and ("account" in given or kind == "bucket")
+
+
+def _principal_type(caller: Caller) -> str:
+    """As "AWS global condition context keys" names those who ask (IAM User Guide, "aws:PrincipalType")."""
+    what = caller.arn.rpartition(":")[2]
+    return "Account" if what == "root" else "AssumedRole" if what.startswith("role/") else "User"
 
 
 def _own_effects(caller: Caller, call: Call, context: Mapping[str, str]) -> Iterator[str]:

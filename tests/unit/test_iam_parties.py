@@ -37,6 +37,8 @@ def statement(principal: object, effect: str = "Allow", **changes: object) -> di
         (FOREIGN, (), "*", False),
         (FOREIGN, (OWN,), {"AWS": [ROLE]}, False),
         (ROLE, (OWN_DENY,), {"AWS": ROLE}, False),
+        (f"arn:aws:iam::{HOME}:root", (), {"AWS": HOME}, True),
+        (f"arn:aws:iam::{HOME}:root", (), {"AWS": ROLE}, False),
     ],
 )
 def test_a_key_policy_names_the_caller_everybody_or_an_account_that_decides(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
@@ -48,6 +49,29 @@ def test_the_schema_is_the_sum_of_its_migrations(file: Path, tmp_path: Path) -> 
     engine.dispose()
 
     assert definitions(file) == definitions(tmp_path / "direct.db")
+
+
+@pytest.mark.parametrize("former", [each for each in sorted(known_revisions()) if each != SCHEMA_REVISION])
+async def test_a_former_ledger_is_brought_up_and_keeps_what_it_has(
+    former: str, file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "former.db"
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as db:
+        config.attributes["connection"] = db
+        command.upgrade(config, former)
+        db.execute(sa.text("INSERT INTO moves (tenant, source, target) VALUES ('acme', 'here', 'there')"))
+    engine.dispose()
+
+    await (await SqlLedger.open(f"sqlite://{path}")).close()
+
+    assert definitions(path) == definitions(file)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT tenant, source, target FROM moves").fetchall() == [
+            ("acme", "here", "there")
+        ]
 
 
 def test_the_revision_is_the_last_migration() -> None:

@@ -254,6 +254,10 @@ def test_plain_http_is_for_loopback(file: Path, host: str) -> None:
         ("telemetry.listen = '9464'", "telemetry.listen", "HOST:PORT"),
         ("telemetry.listen = 'h:99999'", "telemetry.listen", ""),
         ("telemetry.log_level = 'loud'", "telemetry.log_level", "'debug'"),
+        ("audit.signing_key_file = 'arn:aws:kms:key'", "audit.signing_key_file", "whole ARN"),
+        ("audit.signing_key_file = '../key.pem'", "audit.signing_key_file", "whole path"),
+        ("audit.checkpoint_seconds = 0", "audit.checkpoint_seconds", "1"),
+        ("audit.checkpoint_location = 'vault'", "audit.checkpoint_location", "<store>://"),
     ],
 )
 def test_a_wrong_key_is_named(file: Path, text: str, key: str, word: str) -> None:
@@ -282,6 +286,11 @@ def test_a_wrong_key_is_named(file: Path, text: str, key: str, word: str) -> Non
         (
             "intake.sqs.queue_url = 'https://queue.example/1/jobs'",
             "intake.sqs.endpoint_url",
+        ),
+        ("audit.checkpoint_location = 's4://vault/'", "audit.checkpoint_location"),
+        (
+            "audit.checkpoint_location = 's3://shared/vault/'\nmigrate.source_pattern = 's3://shared/{tenant}/'",
+            "audit.checkpoint_location",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The migration that makes the tables what they are here."""
 
 UNFINISHED_JOB = "jobs.finished_at IS NULL"
@@ -284,10 +284,10 @@ objects = sa.Table(
     sa.Column("planned_before", sa.Text),
     sa.Column("crc64nvme", Unsigned64),
     sa.Column("evidence", sa.Text, nullable=False, server_default=""),
-    # The ids of the requests that deleted its source, a space between them.
-    sa.Column("delete_requests", sa.Text, nullable=False, server_default=""),
     # The latest pass that listed it, or settled that it is missing.
     sa.Column("seen_pass", sa.Integer, nullable=False),
+    # The ids of the requests that deleted its source, a space between them.
+    sa.Column("delete_requests", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 sa.Index(

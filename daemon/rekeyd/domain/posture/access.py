@@ -191,7 +191,10 @@ def _separated(policy: KeyPolicy, facts: KeyFacts) -> tuple[Remark, ...]:
             remarks.append(Remark("high", f"{_told(holder)} may use the key and decide over it"))
         elif principal in users and principal.kind != "account":
             remarks.append(Remark("medium", f"{_told(holder)} may use the key and decide over it"))
-        if principal.kind == "account" or Principal("account", principal.account) in users:
+        decides_for_others = principal.kind == "account" and principal.account in {
+            each.account for each in users
+        }
+        if decides_for_others or Principal("account", principal.account) in users:
             text = f"{_told(holder)} may decide over it; IAM policies of account {principal.account} say who uses it"
             remarks.append(Remark("unknown", text))
     return tuple(remarks) or (Remark("ok", "nobody may both use the key and decide over it"),)

@@ -15,7 +15,6 @@ def upgrade() -> None:
     _make_segments()
     _make_objects()
     _make_audit()
-    _make_signed()
 
 
 def _make_tenants() -> None:
@@ -188,7 +187,6 @@ def _make_objects() -> None:
         sa.Column("planned_before", sa.Text(), nullable=True),
         sa.Column("crc64nvme", sa.BigInteger(), nullable=True),
         sa.Column("evidence", sa.Text(), server_default="", nullable=False),
-        sa.Column("delete_requests", sa.Text(), server_default="", nullable=False),
         sa.Column("seen_pass", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["move_id"], ["moves.id"], name="fk_objects_move_id"),
         sa.ForeignKeyConstraint(["segment_id"], ["segments.id"], name="fk_objects_segment_id"),
@@ -227,27 +225,6 @@ def _make_audit() -> None:
         sa.Column("hash", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", "sequence", name="pk_audit"),
         sqlite_with_rowid=False,
-    )
-
-
-def _make_signed() -> None:
-    op.create_table(
-        "certificates",
-        sa.Column("job_id", sa.Text(), nullable=False),
-        sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("recorded_at", sa.Double(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_certificates_job_id"),
-        sa.PrimaryKeyConstraint("job_id", name="pk_certificates"),
-    )
-    op.create_index("ix_certificates_tenant", "certificates", ["tenant", "recorded_at"])
-    op.create_table(
-        "checkpoints",
-        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("recorded_at", sa.Double(), nullable=False),
-        sa.Column("text", sa.Text(), nullable=False),
-        sa.Column("written", sa.Boolean(), server_default=sa.false(), nullable=False),
-        sa.PrimaryKeyConstraint("number", name="pk_checkpoints"),
     )
 
 
