@@ -103,6 +103,7 @@ def test_every_key_is_described() -> None:
         "migrate",
         "limits",
         "aws",
+        "wrapping",
         "sqs",
     }
 
@@ -364,3 +365,65 @@ def test_patterns_are_required_where_jobs_are_admitted(file: Path) -> None:
     )
     with pytest.raises(SettingsError, match=r"^migrate\.target_pattern: is required"):
         only.require_patterns()
+
+
+CUSTODY = "[custody.aws]\n{}\n[custody.wrapping]\n{}\n"
+ROLE = "arn:aws:iam::111122223333:role/rekeyd-provision"
+
+
+@pytest.mark.parametrize(
+    ("aws", "wrapping", "key"),
+    [
+        ('provision_role_arn = "rekeyd"', "", "custody.aws.provision_role_arn"),
+        ('revoke_role_arn = "arn:aws:iam::1:role/x"', "", "custody.aws.revoke_role_arn"),
+        ('break_glass_role_arn = "arn:aws:iam::111122223333:user/x"', "", "custody.aws.break_glass_role_arn"),
+        ('use_principal_arns = ["*"]', "", "custody.aws.use_principal_arns"),
+        ('use_principal_arns = ["arn:aws:iam::111122223333:root"]', "", "custody.aws.use_principal_arns"),
+        ("", 'private_key_file = "./key.pem"', "custody.wrapping.private_key_file"),
+        ("", 'kms_key_arn = "/etc/key.pem"', "custody.wrapping.kms_key_arn"),
+        (
+            "",
+            'private_key_file = "/k"\nkms_key_arn = "arn:aws:kms:us-east-1:111122223333:key/1"',
+            "custody.wrapping.kms_key_arn",
+        ),
+        (
+            f'provision_role_arn = "{ROLE}"\nrevoke_role_arn = "arn:aws:iam::444455556666:role/x"',
+            "",
+            "custody.aws.provision_role_arn",
+        ),
+    ],
+)
+def test_roles_and_wrapping_keys_that_cannot_be_meant_are_refused(
+    tmp_path: Path, aws: str, wrapping: str, key: str
+) -> None:
+    path = tmp_path / "rekeyd.toml"
+    path.write_text(CUSTODY.format(aws, wrapping))
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path, {})
+
+    assert [name for name, _ in caught.value.faults] == [key]
+
+
+def test_the_wrapping_key_is_a_file_a_credential_or_in_kms(tmp_path: Path) -> None:
+    arn = "arn:aws:kms:us-east-1:111122223333:key/1"
+    for text, found in (
+        ('private_key_file = "/k.pem"', (None, None)),
+        ('private_key_file = "k.pem"', (None, "k.pem")),
+        (f'private_key_file = "{arn}"', (arn, None)),
+        (f'kms_key_arn = "{arn}"', (arn, None)),
+    ):
+        path = tmp_path / "rekeyd.toml"
+        path.write_text(CUSTODY.format("", text))
+        wrapping = load_settings(path, {}).custody.wrapping
+        assert (wrapping.key_arn, wrapping.credential) == found
+
+
+def test_an_emulators_sts_is_where_its_kms_is() -> None:
+    emulated = {"REKEYD_CUSTODY__AWS__ENDPOINT_URL": "http://127.0.0.1:4566"}
+    assert load_settings(None, {}).custody.aws.sts_endpoint == ""
+    assert load_settings(None, emulated).custody.aws.sts_endpoint == "http://127.0.0.1:4566"
+    elsewhere = {**emulated, "REKEYD_CUSTODY__AWS__STS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    assert load_settings(None, elsewhere).custody.aws.sts_endpoint == "http://127.0.0.1:1"
+    private = {"REKEYD_CUSTODY__AWS__ENDPOINT_URL": "https://vpce-1.kms.us-east-1.vpce.amazonaws.com"}
+    assert load_settings(None, private).custody.aws.sts_endpoint == ""

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from rekeyd import __version__
-from rekeyd.cli import key_list
+from rekeyd.cli import keys
 from rekeyd.cli.certificates import PublicKeysOption, certificate_app, read_public_key
 from rekeyd.cli.invocation import (
     ConfigOption,
@@ -59,7 +59,7 @@ app = typer.Typer(
 )
 audit_app = typer.Typer(name="audit", help="The audit trail.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit_app)
-app.add_typer(key_list.key_app)
+app.add_typer(keys.key_app)
 app.add_typer(certificate_app)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]

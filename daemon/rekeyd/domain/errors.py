@@ -7,7 +7,10 @@ to blame, and may the call have taken effect although it failed.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rekeyd.domain.custody import ProviderRequest
 
 
 class RekeydError(Exception):
@@ -129,7 +132,14 @@ class CustomerKeyError(StoreRefusedError):
 
 
 class CustodyError(RekeydError):
-    """The key service can't be reached, or gave an answer that makes no sense. It may do so later."""
+    """The key service can't be reached, or gave an answer that makes no sense. It may do so later.
+
+    `requests` are the calls that were made until then, the failed one included, for the audit trail.
+    """
+
+    def __init__(self, words: str, requests: tuple[ProviderRequest, ...] = ()) -> None:
+        super().__init__(words)
+        self.requests = requests
 
 
 class KeyForbiddenError(CustodyError):
@@ -137,7 +147,26 @@ class KeyForbiddenError(CustodyError):
 
 
 class ForeignKeyError(CustodyError):
-    """The key is in somebody else's account: only its owner can do that with it."""
+    """The key, or its material, is somebody else's: only its owner can do that with it, and we never could."""
+
+
+class KeyStateError(CustodyError):
+    """The key is in a state in which this can't be done, or isn't there. It stays so until somebody changes that.
+
+    `state` is the key service's own word for it, or `missing`.
+    """
+
+    def __init__(self, words: str, state: str, requests: tuple[ProviderRequest, ...] = ()) -> None:
+        super().__init__(words, requests)
+        self.state = state
+
+
+class KeyRefusedError(RefusedError):
+    """What was brought can't become a key: the words say what to do, and nothing of what it holds."""
+
+    def __init__(self, field: str, reason: str, requests: tuple[ProviderRequest, ...] = ()) -> None:
+        super().__init__(field, reason)
+        self.requests = requests
 
 
 class DriftError(RekeydError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 KeyState = Literal[
     "pending",  # named by a job, not yet proven usable
@@ -17,7 +19,7 @@ KeyState = Literal[
     "destroyed",  # its material is gone
 ]
 
-_KEY_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}"
+KEY_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,128}"
 _ALIAS_ARN = r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:alias/[A-Za-z0-9/_-]{1,250}"
 
 
@@ -27,7 +29,7 @@ class KmsKey(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["kms"]
-    arn: Annotated[str, StringConstraints(pattern=rf"^{_KEY_ARN}\z")]
+    arn: Annotated[str, StringConstraints(pattern=rf"^{KEY_ARN}\z")]
     alias: Annotated[str, StringConstraints(pattern=rf"^{_ALIAS_ARN}\z")]
 
     @property
@@ -39,6 +41,93 @@ class KmsKey(BaseModel):
     def alias_region(self) -> str:
         """The region that the alias's ARN names."""
         return self.alias.split(":")[3]
+
+
+WRAPPED_BYTES_MIN = 256
+"""An RSA ciphertext is as long as the key's modulus: 2,048 bits at the least."""
+WRAPPED_BYTES_MAX = 1024
+SHA256_BYTES = 32
+
+
+def _base64_bytes(text: str) -> bytes:
+    """Raises ValueError, which never quotes the text: it may be a key that was sent in the clear."""
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64, in one line and with its padding") from None
+    if base64.b64encode(decoded).decode() != text:
+        raise ValueError("is not base64 as it is written: bits are left over")
+    return decoded
+
+
+def _a_ciphertext(text: str) -> str:
+    length = len(_base64_bytes(text))
+    if not WRAPPED_BYTES_MIN <= length <= WRAPPED_BYTES_MAX:
+        raise ValueError(
+            f"is {length} bytes, which no RSA ciphertext of ours is: wrap the key with `rekeyd key wrap`, and if it "
+            "was sent unwrapped, never use it again"
+        )
+    return text
+
+
+def _a_sha256(text: str) -> str:
+    if len(_base64_bytes(text)) != SHA256_BYTES:
+        raise ValueError("is not the base64 of a SHA-256, 32 bytes")
+    return text
+
+
+class WrappedKey(BaseModel):
+    """A key of the tenant's own making (BYOK): 256 bits, encrypted for us with RSA-OAEP and SHA-256.
+
+    Neither its repr nor an error about it shows the ciphertext: with our private key it is the key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    kind: Literal["wrapped"]
+    wrapped_key: Annotated[str, StringConstraints(max_length=2048), AfterValidator(_a_ciphertext)] = Field(
+        repr=False
+    )
+    """Base64 of the ciphertext."""
+    sha256: Annotated[str, StringConstraints(max_length=64), AfterValidator(_a_sha256)]
+    """Base64 of the key's SHA-256. It says nothing about a key that was made at random."""
+    material: Literal["aes-256"]
+    wrapping_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\z")] | None = None
+    """The fingerprint of the public key that it is wrapped with: SHA-256 of its DER, in hex."""
+
+    @property
+    def ciphertext(self) -> bytes:
+        """What is to be unwrapped."""
+        return _base64_bytes(self.wrapped_key)
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 that what is unwrapped must have."""
+        return _base64_bytes(self.sha256)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the key is called once the ciphertext is forgotten: its SHA-256, in hex."""
+        return self.digest.hex()
+
+
+class AcceptedKey(BaseModel):
+    """A key that the tenant imported through `rekeyd key accept`, which nobody but KMS ever held."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: Literal["accepted"]
+    ref: Annotated[str, StringConstraints(pattern=rf"^{KEY_ARN}\z")]
+    """The ARN of the KMS key, as `rekeyd key offer` and `key accept` give it."""
+
+    @property
+    def region(self) -> str:
+        """The region that the ARN names."""
+        return self.ref.split(":")[3]
+
+
+CustomerKey: TypeAlias = Annotated[KmsKey | WrappedKey | AcceptedKey, Field(discriminator="kind")]
+"""A key as a message names it."""
 
 
 KeyFault = Literal[
@@ -83,7 +172,7 @@ def key_finding(key: KmsKey, description: KeyDescription, bucket_region: str | N
     The states are those of kms:DescribeKey's KeyMetadata.KeyState; S3 takes symmetric encryption keys of
     the bucket's own region only (docs.aws.amazon.com, "Using server-side encryption with AWS KMS keys").
     """
-    if re.fullmatch(_KEY_ARN, description.arn) is None or description.arn != key.arn:
+    if re.fullmatch(KEY_ARN, description.arn) is None or description.arn != key.arn:
         return KeyFinding("key_missing", f"{key.arn} is described as {description.arn}")
     match description.state:
         case "Enabled":

@@ -54,7 +54,7 @@ async def _enable(run: JobRun, key: TenantKey) -> str:
     if key.arn is None:
         return "never imported"
     try:
-        await run.tools.custody.enable(key.arn)
+        await run.tools.custody.enable(run.errand, key.arn)
     except (ForeignKeyError, KeyForbiddenError) as error:
         return f"not touched: {error}"
     return "enabled"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from rekeyd.domain.custody import noted
 from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError, StoreError
 from rekeyd.domain.job import RevokeMessage
 from rekeyd.domain.objects import Location
@@ -86,21 +87,23 @@ async def _disable_keys(run: JobRun, found: _Found) -> None:
 
 async def _disable(run: JobRun, key: TenantKey, arn: str, found: _Found) -> None:
     try:
-        request_id = await run.tools.custody.disable(arn)
+        switched = await run.tools.custody.disable(run.errand, arn)
     except (ForeignKeyError, KeyForbiddenError) as error:
         if isinstance(error, KeyForbiddenError) and key.kind != "kms":
             found.faults.append(f"{key.ref}: {error}")
             return
         # The tenant's own key: its owner decides who may switch it off.
-        did, details = f"not touched: {error}", {}
+        did, requests = f"not touched: {error}", error.requests
     except CustodyError as error:
         log.warning("key_not_disabled", job=run.job.id, key=key.ref, error=str(error))
         found.faults.append(f"{key.ref}: {error}")
         return
     else:
-        did, details = "disabled", {"request": request_id}
+        did, requests = "disabled", switched.requests
     found.keys[key.ref] = did
-    await run.tools.ledger.withdraw_key(run.claim, key.ref, "revoked", {"did": did, **details})
+    await run.tools.ledger.withdraw_key(
+        run.claim, key.ref, "revoked", {"did": did, "requests": noted(requests)}
+    )
 
 
 async def _close_buckets(run: JobRun, moves: Sequence[TenantMove], found: _Found) -> None:
@@ -151,7 +154,7 @@ async def _destroy_material(run: JobRun, found: _Found) -> None:
         if key.state == "destroyed" or key.arn is None:
             continue
         try:
-            request_id = await run.tools.custody.delete_material(key.arn)
+            switched = await run.tools.custody.delete_material(run.errand, key.arn)
         except ForeignKeyError as error:
             found.keys[key.ref] = (
                 f"{found.keys.get(key.ref, 'disabled')}; its material isn't ours to delete: {error}"
@@ -160,7 +163,11 @@ async def _destroy_material(run: JobRun, found: _Found) -> None:
             found.faults.append(f"{key.ref}: {error}")
         else:
             found.keys[key.ref] = "destroyed"
-            details = {"did": "material deleted", "request": request_id, "approved_by": run.job.approved_by}
+            details = {
+                "did": "material deleted",
+                "requests": noted(switched.requests),
+                "approved_by": run.job.approved_by,
+            }
             await run.tools.ledger.withdraw_key(run.claim, key.ref, "destroyed", details)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from rekeyd.domain.custody import Errand
 from rekeyd.domain.job import Job
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Held
@@ -34,6 +35,11 @@ class JobRun:
     def job(self) -> Job:
         """The job as it was when it was claimed."""
         return self.claim.job
+
+    @property
+    def errand(self) -> Errand:
+        """On whose behalf, and for which job, custody is asked."""
+        return Errand(self.job.tenant, self.job.id)
 
     def report(self, obstacle: Held) -> None:
         """Say that something stands in the way of all its objects. The first word counts."""

@@ -17,6 +17,7 @@ from rekeyd.settings import Settings
 
 if TYPE_CHECKING:
     from rekeyd.domain.certificate import Certificate
+    from rekeyd.domain.custody import WrappingKey
     from rekeyd.domain.signed import PublicKey
     from rekeyd.ledger.port import Ledger
     from rekeyd.transfer.rekey_estimate import RotationEstimate
@@ -33,6 +34,7 @@ __all__ = [
     "prove",
     "serve",
     "signing_key",
+    "wrapping_key",
 ]
 
 
@@ -69,6 +71,13 @@ async def signing_key(settings: Settings) -> PublicKey:
     from rekeyd.service.signing import open_signer  # noqa: PLC0415 - only this needs it
 
     return await (await open_signer(settings)).public_key()
+
+
+async def wrapping_key(settings: Settings) -> WrappingKey:
+    """See `rekeyd.service.custody.wrapping_key`."""
+    from rekeyd.service import custody  # noqa: PLC0415 - see above
+
+    return await custody.wrapping_key(settings)
 
 
 async def prove(settings: Settings, certificate: Certificate, key: str) -> str | None:

@@ -12,7 +12,6 @@ from typing import TypeVar, cast
 
 from aiobotocore.session import AioSession, get_session
 
-from rekeyd.custody.aws_kms import AwsKms, KmsAccess
 from rekeyd.domain.errors import MissingCredentialsError
 from rekeyd.domain.objects import Location
 from rekeyd.intake.port import CountMessage, Desk
@@ -20,6 +19,7 @@ from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.ledger.port import Ledger
+from rekeyd.service.custody import open_custody
 from rekeyd.service.signing import open_signer
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
@@ -104,21 +104,6 @@ async def open_stores(settings: Settings, metrics: Metrics) -> AsyncIterator[Map
             )
             for name, store in settings.stores.items()
         }
-
-
-def open_custody(settings: Settings) -> AwsKms:
-    """AWS KMS as the settings say, to be entered as a context."""
-    aws, limits = settings.custody.aws, settings.limits
-    return AwsKms(
-        get_session(),
-        KmsAccess(
-            region=aws.region,
-            endpoint_url=aws.endpoint_url,
-            request_seconds_max=limits.request_seconds_max,
-            connect_seconds_max=limits.connect_seconds_max,
-            connections_max=limits.jobs_max,
-        ),
-    )
 
 
 @asynccontextmanager

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn
 
 from rekeyd import __version__
+from rekeyd.custody.aws_kms import AwsKms
 from rekeyd.custody.port import Custody
+from rekeyd.domain.custody import Errand
 from rekeyd.domain.errors import (
     AccessDeniedError,
     CustodyError,
@@ -22,7 +24,8 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import LocationPattern
 from rekeyd.intake.port import Intake, IntakeError
 from rekeyd.jobs.tools import Store
-from rekeyd.service.adapters import open_custody, open_stores, sqs_intake
+from rekeyd.service.adapters import open_stores, sqs_intake
+from rekeyd.service.custody import open_custody, wrapping_key
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import look_at_ledger
 from rekeyd.service.signing import key_beside_ledger, open_signer
@@ -34,21 +37,26 @@ _NOBODY = "rekeyd-check"
 
 
 async def check(settings: Settings) -> Sequence[CheckFinding]:
-    """Look at ledger, signing key, credentials, stores, key service and intakes, one by one; make none of them.
+    """Look at ledger, our own keys, credentials, stores, key service and intakes, one by one; make none of them.
 
     Raises SettingsError where the patterns are empty.
     """
     source_pattern, target_pattern = settings.require_patterns()
     metrics = Metrics(__version__)
-    findings = [await _ledger_finding(settings), await _signing_finding(settings)]
+    findings = [
+        await _ledger_finding(settings),
+        await _signing_finding(settings),
+        await _wrapping_finding(settings),
+    ]
     try:
-        async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
+        async with open_stores(settings, metrics) as stores, open_custody(settings, unwraps=False) as custody:
             findings.append(CheckFinding("credentials", ok=True, detail="found"))
             source_exists = "{" not in _bucket(source_pattern)
             findings += await asyncio.gather(
                 _bucket_finding(stores, source_pattern, "source", must_exist=source_exists),
                 _bucket_finding(stores, target_pattern, "target", must_exist=False),
                 _custody_finding(settings, custody),
+                _roles_finding(custody),
                 _intake_finding(sqs_intake(settings, _ClosedDesk(), metrics.count_message)),
             )
     except MissingCredentialsError as error:
@@ -81,6 +89,24 @@ async def _signing_finding(settings: Settings) -> CheckFinding:
         return CheckFinding(name, ok=False, detail=str(error), advice=advice)
     except CustodyError as error:
         advice = "is audit.signing_key_file right, and does the key service run?"
+        return CheckFinding(name, ok=False, detail=str(error), advice=advice, reachable=False)
+    return CheckFinding(name, ok=True, detail=f"its public key is {found.fingerprint}")
+
+
+async def _wrapping_finding(settings: Settings) -> CheckFinding:
+    """Whether wrapped keys can be taken: the private key is there, and is one."""
+    name, wrapping = "wrapping key", settings.custody.wrapping
+    if not wrapping.private_key_file and not wrapping.kms_key_arn:
+        return CheckFinding(name, ok=True, detail="none: wrapped keys aren't taken")
+    try:
+        found = await wrapping_key(settings)
+    except RefusedError as error:
+        return CheckFinding(name, ok=False, detail=error.reason, advice=f"see {error.field}")
+    except KeyForbiddenError as error:
+        advice = "let these credentials use kms:GetPublicKey with it, and those that provision kms:Decrypt"
+        return CheckFinding(name, ok=False, detail=str(error), advice=advice)
+    except CustodyError as error:
+        advice = "is custody.wrapping right, and does the key service run?"
         return CheckFinding(name, ok=False, detail=str(error), advice=advice, reachable=False)
     return CheckFinding(name, ok=True, detail=f"its public key is {found.fingerprint}")
 
@@ -138,6 +164,15 @@ async def _custody_finding(settings: Settings, custody: Custody) -> CheckFinding
         advice = "is custody.aws right, and does the key service run?"
         return CheckFinding("custody aws", ok=False, detail=str(error), advice=advice, reachable=False)
     return CheckFinding("custody aws", ok=True, detail="answers")
+
+
+async def _roles_finding(custody: AwsKms) -> CheckFinding:
+    """Assume each role, and do nothing in it."""
+    name, faults = "custody roles", await custody.role_faults(Errand(_NOBODY, "check"))
+    if faults:
+        advice = "let these credentials assume it, in its trust policy and in their own: see docs/keys.md"
+        return CheckFinding(name, ok=False, detail="; ".join(faults.values()), advice=advice)
+    return CheckFinding(name, ok=True, detail="each can be assumed, or is ourselves")
 
 
 class _ClosedDesk:

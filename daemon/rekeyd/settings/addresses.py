@@ -13,6 +13,8 @@ from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.objects import Location
 
 _KMS_KEY = re.compile(r"arn:(aws|aws-cn|aws-us-gov):kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+")
+_ROLE = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")
+_PRINCIPAL = re.compile(r"arn:(aws|aws-cn|aws-us-gov):iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]{1,512}")
 # What systemd takes for a credential's name is what a file may be called (systemd.exec(5), "LoadCredential=").
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -86,6 +88,26 @@ def signing_key(text: str) -> str:
             "write the whole path of a file, the name of a systemd credential, or a KMS key's ARN"
         )
     return text
+
+
+def kms_key(text: str) -> str:
+    if text and not _KMS_KEY.fullmatch(text):
+        raise ValueError("write the whole ARN of a KMS key, or of its alias")
+    return text
+
+
+def role(text: str) -> str:
+    if text and not _ROLE.fullmatch(text):
+        raise ValueError("write the whole ARN of an IAM role: arn:aws:iam::ACCOUNT:role/NAME")
+    return text
+
+
+def principals(named: tuple[str, ...]) -> tuple[str, ...]:
+    """No account as a whole, and nobody from everywhere: who is named reads and writes tenants' data."""
+    for text in named:
+        if not _PRINCIPAL.fullmatch(text):
+            raise ValueError(f"write the whole ARN of an IAM role or user, not {text!r}")
+    return named
 
 
 def location_or_empty(text: str) -> str:

@@ -11,6 +11,7 @@ from rekeyd.domain.tenant import LocationPattern
 from rekeyd.settings.errors import Fault
 from rekeyd.settings.sections import (
     AuditSettings,
+    CustodySettings,
     LimitsSettings,
     MigrateSettings,
     S3StoreSettings,
@@ -105,6 +106,18 @@ def queue_faults(sqs: SqsIntakeSettings) -> Iterator[Fault]:
     on_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     if sqs.queue_url and not on_aws and not sqs.endpoint_url:
         yield "intake.sqs.endpoint_url", f"is required: queue_url is at {host}, which is not AWS"
+
+
+def custody_faults(custody: CustodySettings) -> Iterator[Fault]:
+    wrapping, aws = custody.wrapping, custody.aws
+    if wrapping.private_key_file and wrapping.kms_key_arn:
+        yield "custody.wrapping.kms_key_arn", "and private_key_file are both given: keep one, empty the other"
+    roles = [arn for arn in (aws.provision_role_arn, aws.revoke_role_arn, aws.break_glass_role_arn) if arn]
+    if len({arn.split(":")[4] for arn in roles}) > 1:
+        yield (
+            "custody.aws.provision_role_arn",
+            "revoke_role_arn and break_glass_role_arn are in several accounts: keys are made in one, and ruled from it",
+        )
 
 
 def audit_faults(

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from rekeyd.domain.tenant import LocationPattern
 from rekeyd.settings.contradictions import (
     audit_faults,
+    custody_faults,
     pattern_faults,
     queue_faults,
     size_faults,
@@ -50,6 +51,7 @@ class Settings(Section):
             *time_faults(self.migrate, self.limits),
             *size_faults(self.limits),
             *queue_faults(self.intake.sqs),
+            *custody_faults(self.custody),
             *audit_faults(self.audit, self.migrate, self.stores),
         ]
         if faults:

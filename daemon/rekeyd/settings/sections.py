@@ -12,9 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from rekeyd.domain.job import GRACE_SECONDS_MAX
 from rekeyd.settings.addresses import (
     endpoint_address,
+    kms_key,
     listen_address,
     location_or_empty,
+    principals,
     queue_address,
+    role,
     service_of,
     signing_key,
     sqlite_address,
@@ -94,18 +97,58 @@ class S3StoreSettings(Section):
 
 
 class AwsCustodySettings(Section):
-    """AWS KMS, where customer keys are described."""
+    """AWS KMS, where customer keys are described, and made of what tenants bring."""
 
     region: Region = "us-east-1"
     """Where most keys are. A key of another region is asked for there."""
     endpoint_url: EndpointUrl = ""
     """For an emulator or a VPC endpoint. Empty: AWS. Plain http on loopback only."""
+    sts_endpoint_url: EndpointUrl = ""
+    """Of STS, where the roles below are assumed. Empty: AWS; or `endpoint_url`, an emulator's on loopback."""
+    provision_role_arn: Annotated[str, AfterValidator(role)] = ""
+    """The role that makes keys, imports into them and points aliases; assumed for that alone. Empty: ourselves."""
+    revoke_role_arn: Annotated[str, AfterValidator(role)] = ""
+    """The role that disables, enables, deletes imported material; assumed for that alone. Empty: ourselves."""
+    break_glass_role_arn: Annotated[str, AfterValidator(role)] = ""
+    """The role that has keys deleted and changes their policies; assumed for that alone. Empty: ourselves."""
+    use_principal_arns: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(principals)] = ()
+    """The roles that read and write tenants' data, rekeyd's among them, named in the policies of keys that we make.
+    Empty: whom the account's IAM policies let. Either way through S3 alone, and in the tenant's bucket alone."""
+
+    @property
+    def sts_endpoint(self) -> str:
+        """Where STS is. Plain http is an emulator's, which is both."""
+        emulated = self.endpoint_url if self.endpoint_url.startswith("http://") else ""
+        return self.sts_endpoint_url or emulated
+
+
+class WrappingSettings(Section):
+    """Our private key, for which tenants wrap theirs. Both empty: no wrapped keys are taken."""
+
+    private_key_file: Annotated[str, AfterValidator(signing_key)] = ""
+    """An RSA private key of 4,096 bits, PEM, mode 0600, by its whole path; or the name of a systemd credential. The ARN
+    of a KMS key will do here, too."""
+    kms_key_arn: Annotated[str, AfterValidator(kms_key)] = ""
+    """An asymmetric KMS key of ours instead, for ENCRYPT_DECRYPT, of the spec RSA_4096: nobody can copy it."""
+
+    @property
+    def key_arn(self) -> str | None:
+        """The KMS key, where it is one."""
+        named = self.kms_key_arn or self.private_key_file
+        return named if named.startswith("arn:") else None
+
+    @property
+    def credential(self) -> str | None:
+        """The name of a systemd credential, where it is one."""
+        named = self.private_key_file
+        return named if named and not named.startswith(("arn:", "/")) else None
 
 
 class CustodySettings(Section):
-    """Key services."""
+    """Key services, and keys that are brought."""
 
     aws: AwsCustodySettings = AwsCustodySettings()
+    wrapping: WrappingSettings = WrappingSettings()
 
 
 class AuditSettings(Section):

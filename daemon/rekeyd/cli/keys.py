@@ -1,0 +1,131 @@
+"""`rekeyd key public` and `rekeyd key wrap`: how a tenant's own key comes to us, wrapped.
+
+`key wrap` is the tenant's: it needs neither settings nor ledger, and reaches nothing.
+"""
+
+# ruff: noqa: PLC0415 - `--help` and unusable arguments answer without loading a library for keys
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rekeyd.cli.invocation import ConfigOption, JsonOption, print_json, reported, say, settings_of
+from rekeyd.cli.key_list import key_app
+from rekeyd.domain.errors import RefusedError
+
+if TYPE_CHECKING:
+    from rekeyd.custody.material import Material
+
+__all__ = ["key_app"]
+
+_KEY_BYTES = 32
+_PEM_BYTES_MAX = 64 * 1024
+
+
+@key_app.command("public")
+def public_command(
+    context: typer.Context, *, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Print the public key for which tenants wrap theirs, PEM."""
+    with reported():
+        settings = settings_of(context, config)
+        from rekeyd import service
+
+        found = asyncio.run(service.wrapping_key(settings))
+        if as_json:
+            print_json({"public_key": found.pem, "fingerprint": found.fingerprint})
+        else:
+            typer.echo(found.pem, nl=False)
+            say(
+                f"rekeyd: its fingerprint is {found.fingerprint}: compare it over another way than the key came"
+            )
+
+
+@key_app.command("wrap")
+def wrap_command(
+    *,
+    public_key: Annotated[
+        Path, typer.Option("--public-key", metavar="FILE", help="The vendor's public key (PEM).")
+    ],
+    key_file: Annotated[
+        Path | None,
+        typer.Option("--key-file", metavar="FILE", help="Your key: 32 raw bytes.", show_default=False),
+    ] = None,
+    new_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-key-file",
+            metavar="FILE",
+            help="Keep the key that is made here; there must be no such file yet.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """For the tenant: make or take a 256-bit key, print it wrapped, as the `key` of a job message."""
+    with reported():
+        if key_file is not None and new_key_file is not None:
+            raise RefusedError("--new-key-file", "a key is made, or taken from --key-file: name one of both")
+        pem = _read(public_key, "--public-key", _PEM_BYTES_MAX)
+        from rekeyd.custody.material import held
+        from rekeyd.custody.wrapping import wrap
+
+        buffer = _made() if key_file is None else _taken(key_file)
+        with held(buffer) as material:
+            wrapped = wrap(bytes(pem), material)
+            if new_key_file is not None:
+                _keep(new_key_file, material)
+        print_json(wrapped.model_dump(exclude_none=True))
+        if key_file is None and new_key_file is None:
+            say(
+                "rekeyd: this key was made here and is kept nowhere: once destroyed it can't be brought again"
+            )
+
+
+def _made() -> bytearray:
+    from rekeyd.custody.material import taken
+
+    return taken(secrets.token_bytes(_KEY_BYTES))
+
+
+def _taken(path: Path) -> bytearray:
+    found = _read(path, "--key-file", _KEY_BYTES + 1)
+    if len(found) != _KEY_BYTES:
+        from rekeyd.custody.material import wipe
+
+        wipe(found)
+        raise RefusedError(
+            "--key-file", f"{path} is not {_KEY_BYTES} raw bytes long: no hex, base64 or line end"
+        )
+    return found
+
+
+def _read(path: Path, option: str, bytes_max: int) -> bytearray:
+    """At most so many bytes of the file, in a buffer of ours."""
+    buffer = bytearray(bytes_max)
+    try:
+        with path.open("rb", buffering=0) as file:
+            filled = 0
+            while filled < bytes_max and (read := file.readinto(memoryview(buffer)[filled:])):
+                filled += read
+    except OSError as error:
+        raise RefusedError(option, f"{path} can't be read: {error.strerror}") from error
+    del buffer[filled:]
+    return buffer
+
+
+def _keep(path: Path, material: Material) -> None:
+    """Write the key where there is nothing yet, readable by its owner alone."""
+    try:
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", 0
+        ) as file:
+            file.write(material.buffer)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RefusedError("--new-key-file", f"{path} can't be made: {error.strerror}") from error
