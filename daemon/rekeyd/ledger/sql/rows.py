@@ -182,7 +182,7 @@ def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
     # Unpacked in the columns' order: by name it would take twice as long, and rows are what there are most of.
     _, key, _, size, etag, version, modified, history, state, attempts, *rest = found
     segment_id, reason, target_key, target_size, target_etag, target_version, *rest = rest
-    copied, planned, crc64nvme, evidence, delete_requests, seen_pass = rest
+    copied, planned, crc64nvme, evidence, seen_pass, delete_requests = rest
     target = None
     if target_etag is not None:
         target_key = mapping.target_key(key) if target_key is None else target_key
