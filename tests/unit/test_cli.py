@@ -33,7 +33,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.ledger.port import Admission, Checkpoint, TenantKey
 from rekeyd.settings import Settings
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_KEY, A_NAMED_KEY
 
 SETTINGS = """
 [ledger]
@@ -59,7 +59,7 @@ JOB = Job(
     target=Location("s3", "byok-acme", ""),
     grace_seconds=60,
     move_id=1,
-    key=A_KEY,
+    named_key=A_NAMED_KEY,
     state="running",
     phase="copy",
     held_reason=None,

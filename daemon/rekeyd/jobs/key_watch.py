@@ -10,7 +10,7 @@ from typing import Literal, Never
 import structlog
 
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError, LedgerError, StoreError
-from rekeyd.domain.key import KeyFinding, KeyState, KmsKey, key_finding
+from rekeyd.domain.key import KeyFinding, KeyState, PlacedKey, key_finding
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.drift import dedicated_drift
 from rekeyd.jobs.tools import Tools
@@ -52,9 +52,9 @@ class KeyWatch:
         await _some_at_once(self._look_at_bucket(tenant, keys) for tenant in tenants)
 
     async def _look_at_key(self, key: TenantKey) -> None:
-        if key.arn is None or key.alias is None:
+        if key.placed is None:
             return
-        finding = await self._finding(key, KmsKey(kind="kms", arn=key.arn, alias=key.alias))
+        finding = await self._finding(key, key.placed)
         if finding == "silent":
             return
         if isinstance(finding, KeyFinding) and finding.fault in _ENDANGERED:
@@ -72,7 +72,7 @@ class KeyWatch:
         record, _ = await self._tools.ledger.placement(key.tenant)
         return record is None or record.key_ref == key.ref
 
-    async def _finding(self, key: TenantKey, named: KmsKey) -> KeyFinding | Literal["silent"] | None:
+    async def _finding(self, key: TenantKey, named: PlacedKey) -> KeyFinding | Literal["silent"] | None:
         metrics = self._tools.metrics
         try:
             description = await self._tools.custody.describe(named)

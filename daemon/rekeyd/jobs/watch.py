@@ -21,9 +21,12 @@ _SILENT_CHECKS_MAX = 3
 async def check_key(tools: Tools, job: Job, bucket_region: str | None) -> Held | None:
     """Whether the job's key will do for a bucket in `bucket_region`, by the key service's own word just now.
 
-    Without a region, as long as it isn't known, regions aren't compared.
+    Without a region, as long as it isn't known, regions aren't compared. A key that is still to be imported is no
+    fault.
     """
-    key = job.key
+    key = job.named_key.placed
+    if key is None:
+        return None
     try:
         description = await tools.custody.describe(key)
     except KeyForbiddenError as error:

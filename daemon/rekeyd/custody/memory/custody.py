@@ -41,7 +41,7 @@ from rekeyd.domain.errors import (
     KeyRefusedError,
     KeyStateError,
 )
-from rekeyd.domain.key import KEY_ARN, KeyDescription, KmsKey, WrappedKey
+from rekeyd.domain.key import KEY_ARN, KeyDescription, KmsKey, PlacedKey, WrappedKey
 
 _ACCOUNT = "111122223333"
 _DAY_SECONDS = 24 * 3600
@@ -79,14 +79,14 @@ class MemoryCustody:
         self.aliases[key.alias] = key.arn
         return self.keys.setdefault(key.arn, StoredKey())
 
-    async def describe(self, key: KmsKey) -> KeyDescription | None:
+    async def describe(self, key: PlacedKey) -> KeyDescription | None:
         """See the port."""
         self.descriptions += 1
         self._reach(key.arn)
         stored = self._look_up(key.arn)
         if stored is None:
             return None
-        target_arn = self.aliases.get(key.alias)
+        target_arn = None if key.alias is None else self.aliases.get(key.alias)
         pointed = None if target_arn is None else self._look_up(target_arn)
         return KeyDescription(
             arn=key.arn,

@@ -26,6 +26,7 @@ from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
 from rekeyd.ledger.schema import UNFINISHED_JOB, UNFINISHED_SEGMENT, DatabaseTime, jobs, keys, moves, segments
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
 from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.keys import check_same_material, forget_wrapped, store_key, tenant_keys
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.rotation import admit_rotation
@@ -49,9 +50,13 @@ def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
         if is_known(tx, arrival):
             return Admission(read_job(tx.db, message.id), created=False)
         record = _record_to_change(tx, arrival)
+        if isinstance(message, ReinstateMessage) and message.key is not None:
+            check_same_material(tx, message.tenant, message.key)
     except (ConflictError, RefusedError) as error:
         return refused(tx, arrival, error)
     assert record.key_ref is not None, "checked before"
+    if isinstance(message, ReinstateMessage) and message.key is not None:
+        store_key(tx, message.tenant, message.key)
     store_job(
         tx,
         arrival,
@@ -120,33 +125,13 @@ def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     return lifted
 
 
-def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
-    """Keys, the oldest first."""
-    query = sa.select(keys).order_by(keys.c.tenant, keys.c.created_at, keys.c.ref)
-    if tenant is not None:
-        query = query.where(keys.c.tenant == tenant)
-    return [
-        TenantKey(
-            ref=row.ref,
-            tenant=row.tenant,
-            kind=row.kind,
-            state=row.state,
-            former_state=row.former_state,
-            arn=row.arn,
-            alias=row.alias,
-            created_at=row.created_at,
-            changed_at=row.changed_at,
-        )
-        for row in db.execute(query)
-    ]
-
-
 def withdraw_key(
     tx: Transaction, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
 ) -> None:
     """Record that a key is withdrawn, and how."""
     change_job(tx.db, claim)
     (key,) = [each for each in tenant_keys(tx.db, claim.job.tenant) if each.ref == ref]
+    forget_wrapped(tx, ref)
     if key.state == state:
         return
     former = key.former_state if key.state in ("revoked", "destroyed") else key.state
