@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -25,7 +25,7 @@ from pydantic import (
 
 from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import RefusedError
-from rekeyd.domain.key import CustomerKey, KeyFault, KnownKey, NamedKey, PlacedKey
+from rekeyd.domain.key import CustomerKey, KeyFault, KeyKind, KnownKey, NamedKey, PlacedKey
 from rekeyd.domain.objects import Location
 
 MESSAGE_BYTES_MAX = 48 * 1024
@@ -285,12 +285,9 @@ def job_message(body: object) -> JobMessage:
         return _MESSAGES[kind].model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"] if part not in _KEY_KINDS) or "message"
+        # Pydantic names the key's kind amid the field that is wrong.
+        name = ".".join(str(part) for part in first["loc"] if part not in get_args(KeyKind)) or "message"
         raise RefusedError(name, _plain_words(first["type"], first["msg"])) from error
-
-
-_KEY_KINDS = ("kms", "wrapped", "accepted", "known")
-"""Pydantic names the kind amid the field that is wrong; no field of ours is called so."""
 
 
 def _plain_words(kind: str, words: str) -> str:
@@ -363,7 +360,7 @@ class Job:
 
     @property
     def key(self) -> PlacedKey:
-        """Where its key is. Only for a job whose key was brought: the worker sees to that before any story begins."""
+        """Where its key is. Only once that was brought: a story sees to it before all else."""
         placed = self.named_key.placed
         assert placed is not None, f"{self.id}: its key isn't imported yet"
         return placed

@@ -138,6 +138,8 @@ class KnownKey(BaseModel):
     ref: str
 
 
+KeyKind = Literal["kms", "wrapped", "accepted", "known"]
+
 CustomerKey: TypeAlias = Annotated[KmsKey | WrappedKey | AcceptedKey | KnownKey, Field(discriminator="kind")]
 """A key as a message names it."""
 

@@ -74,6 +74,10 @@ class MemoryCustody:
         self.errands: list[Errand] = []
         """On whose behalf keys were to be switched."""
 
+    def arn_of(self, fingerprint: str, region: str) -> str:
+        """The key that was made of this material. Raises KeyError where there is none."""
+        return self.aliases[self._alias_arn(region, material_alias(fingerprint))]
+
     def add(self, key: KmsKey) -> StoredKey:
         """Make an enabled key, and point its alias at it."""
         self.aliases[key.alias] = key.arn
