@@ -586,6 +586,7 @@ def test_keys_are_listed_with_state_reference_and_dates(run: Run, service: Servi
         "former_state": "active",
         "arn": A_KEY.arn,
         "alias": A_KEY.alias,
+        "fingerprint": None,
         "created_at": "2027-01-15T08:00:00.000Z",
         "changed_at": "2027-01-15T08:00:01.500Z",
     }

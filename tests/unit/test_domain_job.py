@@ -144,7 +144,7 @@ def test_another_body_is_another_body(field: str, value: object) -> None:
         (LEAST | {"tenant": "a" * 129}, "tenant"),
         (LEAST | {"source": None}, "source"),
         (LEAST | {"key": KEY["arn"]}, "key"),
-        (LEAST | {"key": KEY | {"kind": "unheard-of"}}, "key"),
+        (LEAST | {"key": KEY | {"kind": "unheard-of"}}, "key.kind"),
         (LEAST | {"key": {"kind": "known", "ref": KEY["arn"]}}, "key.kind"),
         (LEAST | {"key": KEY | {"kind": "wrapped"}}, "key.wrapped_key"),
         (LEAST | {"key": KEY | {"arn": KEY["alias"]}}, "key.arn"),

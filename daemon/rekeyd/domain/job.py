@@ -231,7 +231,7 @@ KNOWN_KINDS: frozenset[str] = frozenset(_MESSAGES)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedJob:
-    """A message that was read: what it says, and its body in the one canonical form."""
+    """A message that was read, and its body in the one canonical form."""
 
     message: JobMessage
     body: str
@@ -285,7 +285,8 @@ def job_message(body: object) -> JobMessage:
         return _MESSAGES[kind].model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        # Pydantic names the key's kind amid the field that is wrong.
+        if first["type"] == "union_tag_invalid":
+            raise RefusedError("key.kind", "is none of kms, wrapped, accepted") from error
         name = ".".join(str(part) for part in first["loc"] if part not in get_args(KeyKind)) or "message"
         raise RefusedError(name, _plain_words(first["type"], first["msg"])) from error
 

@@ -232,6 +232,10 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         return former
     if former.state not in CANCELLABLE_STATES:
         raise ConflictError(f"{job_id} is {former.state}: it can't be cancelled any more")
+    if former.kind == "reinstate" and former.started_at is not None:
+        raise ConflictError(
+            f"{job_id} has begun to give access back: let it end, or hand in another revocation, which closes all again"
+        )
     if awaits_opening(tx.db, former):
         raise ConflictError(f"{job_id} is amid its switch, which is final: writers wait until it has ended")
     tx.db.execute(

@@ -13,6 +13,7 @@ from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError, RefusedError
 from rekeyd.domain.job import (
     OVERTAKING_KINDS,
+    UNFINISHED_STATES,
     Job,
     ReinstateMessage,
     RevokeMessage,
@@ -202,6 +203,8 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
     assert record is not None, "a job that was admitted has a placement"
     message = job.message
     destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
+    # What a reinstatement has begun to open is to be closed again, by this job and no other.
+    opened = record.revoked_by != job.id and _end_reinstating(tx, job, record.revoked_by, actor)
     others = tx.db.execute(
         sa.select(jobs.c.id).where(
             jobs.c.tenant == job.tenant,
@@ -223,9 +226,41 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
             former=former.state,
             by=job.id,
         )
-    revoked = revoke(record, tx.now(), job.id, takes_over=destroys)
+    revoked = revoke(record, tx.now(), job.id, takes_over=destroys or opened)
     write_record(tx, record, revoked, actor=actor, job=job.id)
     return revoked
+
+
+def _end_reinstating(tx: Transaction, job: Job, revoked_by: str | None, actor: str) -> bool:
+    """End what is under way to lift the revocation; gives whether anything of that was ever begun."""
+    reinstating = tx.db.execute(
+        sa.select(jobs.c.id, jobs.c.state, jobs.c.started_at, jobs.c.body).where(
+            # One that was asked for later is about a later state of things: an older revocation, tried again, is not.
+            jobs.c.tenant == job.tenant,
+            jobs.c.kind == "reinstate",
+            jobs.c.created_at <= job.created_at,
+        )
+    ).all()
+    begun = False
+    for each in reinstating:
+        if json.loads(each.body)["undoes"] != revoked_by:
+            continue
+        begun = begun or each.started_at is not None
+        if each.state not in UNFINISHED_STATES:
+            continue
+        tx.db.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == each.id)
+            .values(
+                state="cancelled",
+                held_reason=None,
+                error=f"revoked anew by {job.id}",
+                finished_at=DatabaseTime(),
+                **FENCED_OUT,
+            )
+        )
+        tx.record("job.cancelled", actor=actor, tenant=job.tenant, job=each.id, former=each.state, by=job.id)
+    return begun
 
 
 def _change_key(
