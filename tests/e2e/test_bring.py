@@ -152,4 +152,7 @@ async def test_what_is_no_key_fails_its_job_and_says_what_to_do(scene: Scene) ->
     async with scene.serving(), scene.ledger() as ledger:
         failed = await ledger.until_state(JOB, "failed")
         assert "key.sha256: is not the SHA-256 of what was wrapped" in (failed.error or "")
+    shown = await scene.run("job", JOB)
+    assert (shown.status, "importing the tenant's key" in shown.printed) == (0, True), shown
+    assert "not imported yet" in shown.printed
     await scene.assert_untouched(acme)

@@ -217,6 +217,22 @@ async def test_a_revocation_leaves_nothing_of_what_was_wrapped(make_world: MakeW
         assert (await outcome(process))[:2] == ("held", "revoked")
 
 
+async def test_what_a_reinstatement_brings_once_more_goes_with_it(make_world: MakeWorld) -> None:
+    world, secret = make_world(), new_secret()
+    bringing(world, wrapped(secret))
+    async with world.process() as process:
+        await destroyed(world, process)
+        again, third = wrapped(secret), wrapped(secret)
+        await world.reinstate(process.direct, key=again)
+        await process.direct.cancel_job("reinstate-1", "ann")
+        assert blob(again) not in kept_bytes(world)
+
+        await world.reinstate(process.direct, "reinstate-2", key=third)
+        await world.revoke(process.direct, "revoke-2", mode="destroy")
+        assert (await outcome(process, "reinstate-2"))[0] == "cancelled"
+    assert blob(third) not in kept_bytes(world)
+
+
 async def test_a_key_that_nobody_here_ever_held_is_the_key_of_the_data(make_world: MakeWorld) -> None:
     world = make_world()
     objects = world.fill()

@@ -32,22 +32,13 @@ async def test_what_a_store_does_not_copy_in_place_goes_through_us(
         await assert_rotated(world, process, objects)
 
 
-async def test_nothing_is_overwritten_where_damage_on_the_way_would_be_taken(world: World) -> None:
-    async with world.process() as process:
-        await moved(world, process)
-    world.make_store = lambda shelf, name: ChecksNothing(shelf, name=name)
-    async with world.process() as process:
-        job = await rotated(world, process)
-        assert (job.state, job.held_reason) == ("held", "unmovable_objects")
-        assert keys_in_use(world)["tenant's"] == {KEY.arn}
-
-
-async def test_a_copy_in_place_that_a_store_does_not_know_goes_through_us_only_where_that_is_safe(
-    world: World,
+@pytest.mark.parametrize("kind", [ChecksNothing, KnowsNoSelfCopy])
+async def test_nothing_is_overwritten_where_damage_on_the_way_would_be_taken(
+    world: World, kind: type[MemoryStore]
 ) -> None:
     async with world.process() as process:
         await moved(world, process)
-    world.make_store = lambda shelf, name: KnowsNoSelfCopy(shelf, name=name)
+    world.make_store = lambda shelf, name: kind(shelf, name=name)
     async with world.process() as process:
         job = await rotated(world, process)
         assert (job.state, job.held_reason) == ("held", "unmovable_objects")

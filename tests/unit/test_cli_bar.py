@@ -8,12 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from rich.console import Console
 
 from rekeyd.cli import tables
-from rekeyd.domain.job import Counts, Job, read_job_message
+from rekeyd.domain.job import Counts, Job, JobPhase, read_job_message
 from rekeyd.domain.objects import Location
 from tests.doubles.keys import A_NAMED_KEY
 
@@ -117,3 +118,7 @@ def test_elsewhere_progress_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPat
         "copying and verifying: 500/1,000 objects · 2.5 MB/5.0 MB · 83/s, 416.7 kB/s · 6 s left"
     )
     assert last.startswith("writers paused: last pass: 1,000/1,000 objects")
+
+
+def test_every_phase_is_shown_in_words() -> None:
+    assert tables.PHASE_WORDS.keys() == set(get_args(JobPhase))

@@ -273,3 +273,16 @@ def test_states_are_sorted_out() -> None:
 def test_times_are_written_in_utc() -> None:
     assert utc_timestamp(None) is None
     assert utc_timestamp(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
+
+
+def test_an_error_about_a_message_shows_nothing_of_a_wrapped_key() -> None:
+    wrapped = {
+        "kind": "wrapped",
+        "wrapped_key": "QUJD" * 171,
+        "sha256": "A" * 43 + "=",
+        "material": "aes-256",
+    }
+    with pytest.raises(RefusedError) as refused:
+        read_job_message(written(LEAST | {"key": wrapped | {"unheard-of": 1}}))
+
+    assert "QUJD" not in f"{refused.value} {refused.value.__cause__}"

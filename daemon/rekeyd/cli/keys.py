@@ -28,7 +28,6 @@ __all__ = ["key_app"]
 
 _Wrapper: TypeAlias = Callable[["Material"], dict[str, object]]
 _KEY_BYTES = 32
-_PEM_BYTES_MAX = 64 * 1024
 
 
 @key_app.command("public")
@@ -84,13 +83,9 @@ def wrap_command(
 ) -> None:
     """For the tenant: make or take a 256-bit key, print it wrapped: a `key` for a job, or the answer to an offer."""
     with reported():
-        if (public_key is None) == (offer is None):
-            raise RefusedError(
-                "--public-key", "a key is wrapped for the vendor, or for --offer: name one of both"
-            )
         if key_file is not None and new_key_file is not None:
             raise RefusedError("--new-key-file", "a key is made, or taken from --key-file: name one of both")
-        wrapped_for = _vendor(public_key) if public_key is not None else _key_service(offer or Path())
+        wrapped_for = _wrapper(public_key, offer)
         from rekeyd.custody.material import held
 
         buffer = _made() if key_file is None else _taken(key_file)
@@ -105,9 +100,17 @@ def wrap_command(
             )
 
 
+def _wrapper(public_key: Path | None, offer: Path | None) -> _Wrapper:
+    if public_key is not None and offer is None:
+        return _vendor(public_key)
+    if offer is not None and public_key is None:
+        return _key_service(offer)
+    raise RefusedError("--public-key", "a key is wrapped for the vendor, or for --offer: name one of both")
+
+
 def _vendor(path: Path) -> _Wrapper:
     """Wraps for the vendor's public key."""
-    pem = bytes(_read(path, "--public-key", _PEM_BYTES_MAX))
+    pem = read_document(path, "--public-key")
 
     def wrapped_for(material: Material) -> dict[str, object]:
         from rekeyd.custody.wrapping import wrap

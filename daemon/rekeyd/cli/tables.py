@@ -28,6 +28,7 @@ PLAIN_LINE_SECONDS = 5.0
 
 PHASE_WORDS: dict[JobPhase, str] = {
     "queued": "waiting to begin",
+    "bring": "importing the tenant's key",
     "preflight": "looking at key, source and target",
     "provision": "making the dedicated bucket",
     "copy": "copying and verifying",

@@ -160,9 +160,9 @@ TenantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}\z
 
 
 class _Message(BaseModel):
-    """What every message says. It says only what it needs: see docs for the rules."""
+    """What every message says. An error about one shows nothing of it: it may hold a wrapped key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     schema_name: Literal["rekeyd.job/1"] = Field(alias="schema")
     id: JobId

@@ -49,8 +49,11 @@ WRAPPED_BYTES_MAX = 1024
 SHA256_BYTES = 32
 
 
-def _base64_bytes(text: str) -> bytes:
-    """Raises ValueError, which never quotes the text: it may be a key that was sent in the clear."""
+def base64_bytes(text: str) -> bytes:
+    """What is written in base64, in the one way there is.
+
+    Raises ValueError, which never quotes the text: it may be a key that was sent in the clear.
+    """
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -61,7 +64,7 @@ def _base64_bytes(text: str) -> bytes:
 
 
 def _a_ciphertext(text: str) -> str:
-    length = len(_base64_bytes(text))
+    length = len(base64_bytes(text))
     if not WRAPPED_BYTES_MIN <= length <= WRAPPED_BYTES_MAX:
         raise ValueError(
             f"is {length} bytes, which no RSA ciphertext of ours is: wrap the key with `rekeyd key wrap`, and if it "
@@ -71,7 +74,7 @@ def _a_ciphertext(text: str) -> str:
 
 
 def _a_sha256(text: str) -> str:
-    if len(_base64_bytes(text)) != SHA256_BYTES:
+    if len(base64_bytes(text)) != SHA256_BYTES:
         raise ValueError("is not the base64 of a SHA-256, 32 bytes")
     return text
 
@@ -98,12 +101,12 @@ class WrappedKey(BaseModel):
     @property
     def ciphertext(self) -> bytes:
         """What is to be unwrapped."""
-        return _base64_bytes(self.wrapped_key)
+        return base64_bytes(self.wrapped_key)
 
     @property
     def digest(self) -> bytes:
         """The SHA-256 that what is unwrapped must have."""
-        return _base64_bytes(self.sha256)
+        return base64_bytes(self.sha256)
 
     @property
     def fingerprint(self) -> str:
@@ -243,6 +246,19 @@ class KeyFinding:
     advice: str
 
 
+def state_fault(state: str) -> KeyFault:
+    """What it means that a key isn't `Enabled`: by the key service's own word, or `missing`."""
+    match state:
+        case "Disabled":
+            return "key_disabled"
+        case "PendingDeletion" | "PendingReplicaDeletion":
+            return "key_pending_deletion"
+        case "missing":
+            return "key_missing"
+        case _:
+            return "key_unusable"
+
+
 def key_finding(key: PlacedKey, description: KeyDescription, bucket_region: str | None) -> KeyFinding | None:
     """Whether the key will do for a bucket in `bucket_region`: None if so, else the gravest fault.
 
@@ -253,15 +269,13 @@ def key_finding(key: PlacedKey, description: KeyDescription, bucket_region: str 
     """
     if re.fullmatch(KEY_ARN, description.arn) is None or description.arn != key.arn:
         return KeyFinding("key_missing", f"{key.arn} is described as {description.arn}")
-    match description.state:
-        case "Enabled":
-            pass
-        case "Disabled":
-            return KeyFinding("key_disabled", f"enable {key.arn}")
-        case "PendingDeletion" | "PendingReplicaDeletion":
-            return KeyFinding("key_pending_deletion", f"cancel the deletion of {key.arn}, enable it")
-        case state:
-            return KeyFinding("key_unusable", f"{key.arn} is in the state {state}")
+    if description.state != "Enabled":
+        fault = state_fault(description.state)
+        advice = {
+            "key_disabled": f"enable {key.arn}",
+            "key_pending_deletion": f"cancel the deletion of {key.arn}, enable it",
+        }.get(fault, f"{key.arn} is in the state {description.state}")
+        return KeyFinding(fault, advice)
     if description.usage != "ENCRYPT_DECRYPT" or description.spec != "SYMMETRIC_DEFAULT":
         return KeyFinding(
             "key_wrong_usage",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -11,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from rekeyd.domain.custody import Offer, OfferAnswer
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.job import TenantName, utc_timestamp
-from rekeyd.domain.key import KEY_ARN
+from rekeyd.domain.key import KEY_ARN, base64_bytes
 
 OFFER_SCHEMA: Literal["rekeyd.offer/1"] = "rekeyd.offer/1"
 ANSWER_SCHEMA: Literal["rekeyd.offer-answer/1"] = "rekeyd.offer-answer/1"
@@ -20,10 +19,7 @@ DOCUMENT_BYTES_MAX = 64 * 1024
 
 
 def _a_base64(text: str) -> str:
-    try:
-        base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("is not base64, in one line and with its padding") from None
+    base64_bytes(text)
     return text
 
 
@@ -79,9 +75,7 @@ class AnswerDocument(BaseModel):
 
     def answer(self) -> OfferAnswer:
         """As the key service takes it."""
-        return OfferAnswer(
-            self.ref, base64.b64decode(self.import_token), base64.b64decode(self.encrypted_material)
-        )
+        return OfferAnswer(self.ref, base64_bytes(self.import_token), base64_bytes(self.encrypted_material))
 
 
 def read_offer(raw: bytes) -> OfferDocument:

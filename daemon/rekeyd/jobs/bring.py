@@ -10,18 +10,11 @@ import structlog
 
 from rekeyd.domain.custody import KeyHome, noted
 from rekeyd.domain.errors import KeyForbiddenError, KeyRefusedError, KeyStateError
-from rekeyd.domain.job import HeldReason
+from rekeyd.domain.key import state_fault
 from rekeyd.jobs.endings import Failed, Held
 from rekeyd.jobs.run import JobRun
 
 log = structlog.get_logger()
-
-_STATE_REASONS: dict[str, HeldReason] = {
-    "Disabled": "key_disabled",
-    "PendingDeletion": "key_pending_deletion",
-    "PendingReplicaDeletion": "key_pending_deletion",
-    "missing": "key_missing",
-}
 
 
 async def bring_key(run: JobRun) -> Held | Failed | None:
@@ -56,7 +49,7 @@ async def import_key(run: JobRun, ref: str) -> Held | Failed | None:
         await ledger.refuse_brought(run.claim, ref, reasons)
         return Failed(str(refusal))
     except KeyStateError as fault:
-        return Held(_STATE_REASONS.get(fault.state, "key_unusable"), str(fault))
+        return Held(state_fault(fault.state), str(fault))
     except KeyForbiddenError as fault:
         return Held("key_access_denied", str(fault))
     await ledger.record_brought(run.claim, ref, brought)

@@ -134,10 +134,10 @@ async def _until_unreadable(run: JobRun, moves: Sequence[TenantMove], found: _Fo
     for _ in range(_LOOKS_MAX):
         seen = {t: await readability(run.tools.store_of(t), t, arns) for t in targets_of(moves)}
         doubtful = [f"{target.bucket} is {word}" for target, word in seen.items() if word not in _CLOSED]
-        if not doubtful and found.faults:
-            # Refused to us it may be readable to others, as long as not everything was withdrawn.
-            return _not_done(found)
         if not doubtful:
+            if found.faults:
+                # Refused to us it may be readable to others, as long as not everything was withdrawn.
+                return _not_done(found)
             await _note_effect(run, found, [target.bucket for target in seen])
             return None
         await asyncio.sleep(run.tools.timings.key_check_seconds)
@@ -148,7 +148,7 @@ async def _note_effect(run: JobRun, found: _Found, buckets: Sequence[str]) -> No
     """The revocation is effective: measured from when it was admitted. Seen before, it was so then."""
     ledger, job = run.tools.ledger, await run.tools.ledger.job(run.job.id)
     if job.result is not None:
-        return  # it was so before
+        return
     asked_at = job.created_at if job.message.not_before is None else job.message.not_before.timestamp()
     seconds = round(max(await ledger.now() - asked_at, 0.0), 3)
     run.tools.metrics.observe_revocation(seconds)
@@ -199,7 +199,6 @@ async def _ending(run: JobRun, moves: Sequence[TenantMove], found: _Found) -> En
         return Held("readable_elsewhere", words, by_itself=False)
     if await _outwait_others(run):
         # Whoever lost its claim may have had a call under way until then: one that opened a bucket, or made one.
-        found.faults.clear()
         await _disable_keys(run, found)
         await _close_buckets(run, moves, found)
         held = await _until_unreadable(run, moves, found)

@@ -92,9 +92,9 @@ async def _nothing_to_move(run: JobRun, message: RotateMessage, record: Placemen
     if message.key is None and record.key_ref != run.job.key_ref:
         return Failed(f"the placement leads to {record.key_ref} by now")
     did = "rotated by its provider" if message.key is None else "active already"
-    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key_ref, "did": did})
+    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key.arn, "did": did})
     await ledger.enter_phase(run.claim, "done")
-    return Completed(f"{run.job.key_ref} is {did}: nothing was moved")
+    return Completed(f"{run.job.key.arn} is {did}: nothing was moved")
 
 
 @dataclass(slots=True)

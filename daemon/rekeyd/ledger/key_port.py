@@ -12,8 +12,9 @@ from rekeyd.ledger.values import JobClaim, PendingImport, TenantKey
 class KeyLedger(Protocol):
     """Keys on their way into the key service.
 
-    What was wrapped is in the ledger from the admission of its job to its import, refusal or withdrawal, or the
-    cancellation of the last job that names it, and in no copy of it after that: it is overwritten where it lay.
+    What was wrapped is in the ledger from the admission of its job to its import, refusal or withdrawal, or the end of
+    the last job that names it. Then it is overwritten where it lay, and the log that had it is cut, as soon as nobody
+    reads who began before.
     """
 
     async def begin_import(self, claim: JobClaim, ref: str) -> PendingImport | None:

@@ -57,8 +57,6 @@ class TenantKey:
     changed_at: float
     fingerprint: str | None = None
     """Of a key that was brought: what its material is known by."""
-    import_begun: bool = False
-    """Whether it may be in the key service although no place is known: its import was begun, and never ended."""
 
     @property
     def placed(self) -> PlacedKey | None:

@@ -49,6 +49,7 @@ from rekeyd.ledger.sql import (
 from rekeyd.ledger.sql.claims import check_job_claim
 from rekeyd.ledger.sql.commits import CommitObserver, GroupCommits
 from rekeyd.ledger.sql.engine import (
+    CUTS_MAX,
     check_revision,
     check_there,
     cut_log,
@@ -177,6 +178,7 @@ class SqlLedger(EvidenceMethods, KeyMethods, RevocationMethods, RotationMethods)
         settled: bool = True,
     ) -> None:
         await self._write(partial(jobs.finish_job, settled=settled), claim, state, error)
+        await self._overwrite()
 
     async def resume_job(self, job_id: str, principal: str) -> Job:
         return await self._write(jobs.resume_job, job_id, principal)
@@ -362,7 +364,9 @@ class SqlLedger(EvidenceMethods, KeyMethods, RevocationMethods, RotationMethods)
 
     async def _overwrite(self) -> None:
         try:
-            await cut_log(self._writing)
+            for _ in range(CUTS_MAX):
+                if await cut_log(self._writing):
+                    return
         except SQLAlchemyError as error:
             raise LedgerError(f"the ledger's log could not be cut: {error}") from error
 

@@ -20,9 +20,12 @@ BUSY_SECONDS_MAX = 10.0
 """How long a write waits for another process's before it fails."""
 READERS_MAX = 4
 """Connections for reading. In WAL mode readers and the writer don't block each other (sqlite.org/wal.html)."""
-_CUTTING_MILLISECONDS_MAX = 200
 READER_WAIT_SECONDS_MAX = 10.0
 """How long a read waits for one of them."""
+CUTS_MAX = 5
+"""So often is tried to cut the log; then it is left to whoever cuts or closes it next."""
+_CUTTING_MILLISECONDS_MAX = 200
+"""How long one try waits for those who read."""
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
@@ -106,7 +109,7 @@ def reading_engine(path: Path) -> AsyncEngine:
 async def cut_log(engine: AsyncEngine) -> bool:
     """Move the write-ahead log into the database and cut it to nothing: what was overwritten is in neither, then.
 
-    Gives whether that was done: somebody who reads just now prevents it, and isn't waited for
+    Gives whether that was done: somebody who reads for longer than one try waits prevents it
     (sqlite.org/pragma.html#pragma_wal_checkpoint, "SQLITE_CHECKPOINT_TRUNCATE").
     """
     async with engine.connect() as connection:

@@ -16,8 +16,9 @@ from rekeyd.domain.job import (
     HeldReason,
     Job,
     JobPhase,
+    key_of,
 )
-from rekeyd.domain.key import KEY_FAULTS
+from rekeyd.domain.key import KEY_FAULTS, key_ref
 from rekeyd.ledger.port import JobClaim
 from rekeyd.ledger.schema import (
     FAILED_OBJECT,
@@ -193,6 +194,7 @@ def finish_job(
     )
     end_segment_claims(tx.db, claim.job.id)
     end_pause_in_force(tx, claim.job.tenant, actor=claim.holder, job=claim.job.id)
+    _forget_what_nobody_names(tx, claim.job)
     _record(tx, f"job.{state}", claim.job, claim.holder, outcome=state, reason=error)
 
 
@@ -244,18 +246,25 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         .values(state="cancelled", held_reason=None, finished_at=DatabaseTime(), **FENCED_OUT)
     )
     end_segment_claims(tx.db, job_id)
-    _forget_what_nobody_names(tx, former.key_ref)
+    _forget_what_nobody_names(tx, former)
     if former.state == "running" and not _tenant_is_worked_on(tx, former.tenant):
         end_pause_in_force(tx, former.tenant, actor=principal, job=job_id)
     _record(tx, "job.cancelled", former, principal, former=former.state)
     return read_job(tx.db, job_id)
 
 
-def _forget_what_nobody_names(tx: Transaction, key_ref: str) -> None:
-    """What was wrapped for a key isn't kept once no job is left that would have it imported."""
-    unfinished = sa.select(jobs.c.id).where(jobs.c.key_ref == key_ref, sa.text(UNFINISHED_JOB))
-    if tx.db.execute(unfinished.limit(1)).first() is None:
-        forget_wrapped(tx, key_ref)
+def _forget_what_nobody_names(tx: Transaction, job: Job) -> None:
+    """What was wrapped for the key that a job names isn't kept once no job is left that would have it imported.
+
+    What a reinstatement brought once more is for that one alone.
+    """
+    named = key_of(job.message)
+    if named is None:
+        return
+    ref = key_ref(named)
+    unfinished = sa.select(jobs.c.id).where(jobs.c.key_ref == ref, sa.text(UNFINISHED_JOB)).limit(1)
+    if job.kind == "reinstate" or tx.db.execute(unfinished).first() is None:
+        forget_wrapped(tx, ref)
 
 
 def claims_end_in(db: Connection, job_id: str) -> float:

@@ -199,7 +199,6 @@ def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
             created_at=row.created_at,
             changed_at=row.changed_at,
             fingerprint=row.fingerprint,
-            import_begun=row.import_begun,
         )
         for row in db.execute(query)
     ]

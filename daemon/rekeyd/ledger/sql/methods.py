@@ -20,7 +20,7 @@ class Transactions:
 
     @abstractmethod
     async def _overwrite(self) -> None:
-        """Have nothing left of what was forgotten, in no file of the ledger's."""
+        """Have nothing left of what was forgotten, in any file of the ledger's, as far as those who read now allow."""
 
     @abstractmethod
     async def _read(self, query: Callable[..., T], *arguments: object) -> T:

@@ -204,7 +204,7 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
     message = job.message
     destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
     # What a reinstatement has begun to open is to be closed again, by this job and no other.
-    opened = record.revoked_by != job.id and _end_reinstating(tx, job, record.revoked_by, actor)
+    opened = record.revoked_by not in (None, job.id) and _end_reinstating(tx, job, record.revoked_by, actor)
     others = tx.db.execute(
         sa.select(jobs.c.id).where(
             jobs.c.tenant == job.tenant,
@@ -227,6 +227,9 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
             by=job.id,
         )
     revoked = revoke(record, tx.now(), job.id, takes_over=destroys or opened)
+    if revoked != record:
+        for key in tenant_keys(tx.db, job.tenant):
+            forget_wrapped(tx, key.ref)
     write_record(tx, record, revoked, actor=actor, job=job.id)
     return revoked
 
@@ -246,20 +249,8 @@ def _end_reinstating(tx: Transaction, job: Job, revoked_by: str | None, actor: s
         if json.loads(each.body)["undoes"] != revoked_by:
             continue
         begun = begun or each.started_at is not None
-        if each.state not in UNFINISHED_STATES:
-            continue
-        tx.db.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == each.id)
-            .values(
-                state="cancelled",
-                held_reason=None,
-                error=f"revoked anew by {job.id}",
-                finished_at=DatabaseTime(),
-                **FENCED_OUT,
-            )
-        )
-        tx.record("job.cancelled", actor=actor, tenant=job.tenant, job=each.id, former=each.state, by=job.id)
+        if each.state in UNFINISHED_STATES:
+            _cancel(tx, read_job(tx.db, each.id), f"revoked anew by {job.id}", actor=actor, by=job.id)
     return begun
 
 
@@ -299,22 +290,14 @@ def _end_revoking(tx: Transaction, claim: JobClaim, revoking: str) -> None:
     former = read_job(tx.db, revoking)
     if former.finished_at is not None:
         return
+    _cancel(tx, former, f"reinstated by {claim.job.id}", actor=claim.holder, by=claim.job.id)
+
+
+def _cancel(tx: Transaction, former: Job, why: str, *, actor: str, by: str) -> None:
+    """End a job that another one has made pointless, and its claim."""
     tx.db.execute(
         sa.update(jobs)
-        .where(jobs.c.id == revoking)
-        .values(
-            state="cancelled",
-            held_reason=None,
-            error=f"reinstated by {claim.job.id}",
-            finished_at=DatabaseTime(),
-            **FENCED_OUT,
-        )
+        .where(jobs.c.id == former.id)
+        .values(state="cancelled", held_reason=None, error=why, finished_at=DatabaseTime(), **FENCED_OUT)
     )
-    tx.record(
-        "job.cancelled",
-        actor=claim.holder,
-        tenant=former.tenant,
-        job=revoking,
-        former=former.state,
-        by=claim.job.id,
-    )
+    tx.record("job.cancelled", actor=actor, tenant=former.tenant, job=former.id, former=former.state, by=by)

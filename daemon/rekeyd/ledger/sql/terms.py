@@ -26,7 +26,7 @@ class Terms:
     """What `verified` says of a copy."""
 
     key: str
-    """The key under which it lies."""
+    """What the ledger calls the key under which it lies."""
     verify: Literal["checksums", "read_back"]
 
     def suffice(self, wanted: Terms) -> bool:
