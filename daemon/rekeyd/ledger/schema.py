@@ -13,7 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0004"
 """The migration that makes the tables what they are here."""
 
 UNFINISHED_JOB = "jobs.finished_at IS NULL"
@@ -141,6 +141,8 @@ keys = sa.Table(
     # Where the provider has it. Null while it is still to be imported.
     sa.Column("arn", sa.Text),
     sa.Column("alias", sa.Text),
+    # What the provider encrypts with under it, as it was last seen; null as long as that was never told.
+    sa.Column("material_id", sa.Text),
 )
 
 placements = sa.Table(

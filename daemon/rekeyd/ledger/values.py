@@ -55,6 +55,8 @@ class TenantKey:
     alias: str | None
     created_at: float
     changed_at: float
+    material_id: str | None = None
+    """What the provider encrypts with under it, as it was last seen; None as long as that was never told."""
 
 
 @dataclass(frozen=True, slots=True)

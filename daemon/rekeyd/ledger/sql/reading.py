@@ -10,7 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from rekeyd.domain.errors import RefusedError, UnknownJobError
-from rekeyd.domain.job import Counts, HeldReason, Job, JobState, MigrateMessage, job_message
+from rekeyd.domain.job import (
+    Counts,
+    HeldReason,
+    Job,
+    JobState,
+    MigrateMessage,
+    RotateMessage,
+    job_message,
+)
 from rekeyd.domain.key import KeyState, KmsKey
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import LedgerSummary
@@ -126,7 +134,7 @@ def _tallies(db: Connection, move_ids: Sequence[int]) -> Mapping[int, Tally]:
 
 def _job(row: Any, counts: Counts) -> Job:  # noqa: ANN401 - a row's columns are what the query says
     message = job_message(json.loads(row.body))
-    named = message.key if isinstance(message, MigrateMessage) else None
+    named = message.key if isinstance(message, MigrateMessage | RotateMessage) else None
     return Job(
         message=message,
         source=Location.parse(row.source),

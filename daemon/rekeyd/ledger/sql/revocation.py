@@ -136,6 +136,7 @@ def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
             alias=row.alias,
             created_at=row.created_at,
             changed_at=row.changed_at,
+            material_id=row.material_id,
         )
         for row in db.execute(query)
     ]
