@@ -27,7 +27,7 @@ from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.ledger.port import Admission
 from rekeyd.ledger.sql import SqlLedger
 from rekeyd.sandbox import Sandbox
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_NAMED_KEY
 from tests.patience import HANG_SECONDS
 
 REGION = "us-east-1"
@@ -85,7 +85,7 @@ def job_of(received: ReceivedJob) -> Job:
         target=Location("s3", "byok-acme", ""),
         grace_seconds=0,
         move_id=1,
-        key=A_KEY,
+        named_key=A_NAMED_KEY,
         state="queued",
         phase="queued",
         held_reason=None,

@@ -15,10 +15,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 EVERYTHING = [
     "ledger",
     "signing key",
+    "wrapping key",
     "credentials",
     "store s3 (source)",
     "store s3 (target)",
     "custody aws",
+    "custody roles",
     "intake sqs",
 ]
 
@@ -138,7 +140,7 @@ async def test_without_credentials_nothing_is_reached(scene: Scene, monkeypatch:
     ran, found = await check(scene)
 
     assert ran.status == 3
-    assert list(found) == ["ledger", "signing key", "credentials"]
+    assert list(found) == ["ledger", "signing key", "wrapping key", "credentials"]
     assert found["credentials"]["reachable"] is False
     assert "AWS_PROFILE" in found["credentials"]["advice"]
 

@@ -20,7 +20,7 @@ from rekeyd.custody.signing import Signer
 from rekeyd.domain.audit import first_broken
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job, JobState, read_job_message
-from rekeyd.domain.key import KeyState, KmsKey
+from rekeyd.domain.key import AcceptedKey, KeyState, KmsKey, WrappedKey
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.conditions import PROOF_PREFIX
@@ -171,6 +171,8 @@ class World:
         self.custody = MemoryCustody()
         self.key = KEY
         """That of the next job, under which all in the target lies in the end."""
+        self.brings: WrappedKey | AcceptedKey | None = None
+        """What the tenant brings instead."""
         self.custody.add(KEY)
         self.custody.switched = self._key_switched
         self.signer: Signer = PemSigner(Ed25519PrivateKey.generate())
@@ -202,6 +204,17 @@ class World:
         """What the source held when the latest pause was asked for."""
         self.script.always("delete", bucket=SOURCE.bucket).first_await(self._guard_delete)
 
+    @property
+    def key_arn(self) -> str:
+        """Where the key is under which all in the target lies in the end."""
+        match self.brings:
+            case None:
+                return self.key.arn
+            case AcceptedKey(ref=ref):
+                return ref
+            case WrappedKey(fingerprint=fingerprint):
+                return self.custody.arn_of(fingerprint, self.region)
+
     # --- what is there ---
 
     def put(self, name: str, data: Data) -> None:
@@ -226,7 +239,7 @@ class World:
         tenants = {name: chain for name, chain in found.items() if not name.startswith(OWN_PREFIX)}
         for name in tenants:
             for stored in self.target_shelf.buckets[TARGET_BUCKET].objects.chain(name):
-                assert stored.marker or stored.encryption == Encryption("aws:kms", self.key.arn)
+                assert stored.marker or stored.encryption == Encryption("aws:kms", self.key_arn)
         return tenants
 
     def put_into(
@@ -266,7 +279,7 @@ class World:
             return {}
         objects = self.target_shelf.buckets[TARGET_BUCKET].objects
         tenants = {key: found for key, found in objects.items() if not key.startswith(OWN_PREFIX)}
-        assert all(found.encryption == Encryption("aws:kms", self.key.arn) for found in tenants.values())
+        assert all(found.encryption == Encryption("aws:kms", self.key_arn) for found in tenants.values())
         return {key: Data(found.data, found.attributes) for key, found in tenants.items()}
 
     def use_another_key(self) -> None:
@@ -313,7 +326,7 @@ class World:
             "tenant": TENANT,
             "source": str(SOURCE),
             "target": str(self.target),
-            "key": self.key.model_dump(),
+            "key": (self.brings or self.key).model_dump(exclude_none=True),
             "options": options,
             **(fields or {}),
         }
@@ -338,20 +351,27 @@ class World:
         """Admit a revocation of the tenant's keys."""
         await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options)
 
-    async def reinstate(self, ledger: Ledger, job_id: str = "reinstate-1", undoes: str = "revoke-1") -> None:
-        """Admit a reinstatement."""
-        await self._admit_tenant_job(ledger, "upstream", job_id, "reinstate", undoes=undoes)
+    async def reinstate(
+        self,
+        ledger: Ledger,
+        job_id: str = "reinstate-1",
+        undoes: str = "revoke-1",
+        key: WrappedKey | None = None,
+    ) -> None:
+        """Admit a reinstatement, with material that is brought once more perhaps."""
+        named = {} if key is None else {"key": key.model_dump(exclude_none=True)}
+        await self._admit_tenant_job(ledger, "upstream", job_id, "reinstate", undoes=undoes, **named)
 
     async def rotate(
         self,
         ledger: Ledger,
         job_id: str = "rotate-1",
         *,
-        key: KmsKey | None = ANOTHER_KEY,
+        key: KmsKey | WrappedKey | AcceptedKey | None = ANOTHER_KEY,
         **options: object,
     ) -> None:
         """Admit a rotation to a key, or, without one, of what its provider has rotated."""
-        named = {} if key is None else {"key": key.model_dump()}
+        named = {} if key is None else {"key": key.model_dump(exclude_none=True)}
         await self._admit_tenant_job(ledger, "upstream", job_id, "rotate", options=options, **named)
 
     async def verify_again(self, ledger: Ledger, job_id: str) -> None:

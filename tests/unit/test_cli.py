@@ -33,7 +33,7 @@ from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.ledger.port import Admission, Checkpoint, TenantKey
 from rekeyd.settings import Settings
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_KEY, A_NAMED_KEY
 
 SETTINGS = """
 [ledger]
@@ -59,7 +59,7 @@ JOB = Job(
     target=Location("s3", "byok-acme", ""),
     grace_seconds=60,
     move_id=1,
-    key=A_KEY,
+    named_key=A_NAMED_KEY,
     state="running",
     phase="copy",
     held_reason=None,
@@ -586,6 +586,7 @@ def test_keys_are_listed_with_state_reference_and_dates(run: Run, service: Servi
         "former_state": "active",
         "arn": A_KEY.arn,
         "alias": A_KEY.alias,
+        "fingerprint": None,
         "created_at": "2027-01-15T08:00:00.000Z",
         "changed_at": "2027-01-15T08:00:01.500Z",
     }

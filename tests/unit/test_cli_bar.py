@@ -15,7 +15,7 @@ from rich.console import Console
 from rekeyd.cli import tables
 from rekeyd.domain.job import Counts, Job, read_job_message
 from rekeyd.domain.objects import Location
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_NAMED_KEY
 
 KEY = {
     "kind": "kms",
@@ -36,7 +36,7 @@ QUEUED = Job(
     target=Location("s3", "byok-acme", ""),
     grace_seconds=0,
     move_id=1,
-    key=A_KEY,
+    named_key=A_NAMED_KEY,
     state="queued",
     phase="queued",
     held_reason=None,

@@ -9,7 +9,7 @@ import pytest
 from rekeyd.cli.progress import WINDOW_SECONDS, Meter, average
 from rekeyd.domain.job import Counts, Job, job_message
 from rekeyd.domain.objects import Location
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_NAMED_KEY
 
 MESSAGE = job_message(
     {
@@ -31,7 +31,7 @@ JOB = Job(
     target=Location("s3", "byok", ""),
     grace_seconds=0,
     move_id=1,
-    key=A_KEY,
+    named_key=A_NAMED_KEY,
     state="running",
     phase="copy",
     held_reason=None,

@@ -17,7 +17,7 @@ from rekeyd.demo.outcome import Outcome
 from rekeyd.demo.proof import Finding
 from rekeyd.domain.job import Counts, Job, job_message
 from rekeyd.domain.objects import Location
-from tests.doubles.keys import A_KEY
+from tests.doubles.keys import A_NAMED_KEY
 
 SENT = Loaded(10, "", {}, {}, {})
 GOOD = Finding("bytes", "every byte is there", 7)
@@ -55,7 +55,7 @@ JOB = Job(
     target=OUTCOME.target,
     grace_seconds=0,
     move_id=1,
-    key=A_KEY,
+    named_key=A_NAMED_KEY,
     state="completed",
     phase="done",
     held_reason=None,

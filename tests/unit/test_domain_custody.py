@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from rekeyd.domain.custody import Errand, OfferAnswer, ProviderRequest, material_alias, noted, tenant_alias
-from rekeyd.domain.key import AcceptedKey, CustomerKey, KmsKey, WrappedKey
+from rekeyd.domain.key import AcceptedKey, CustomerKey, KmsKey, KnownKey, WrappedKey
 
 TENANT = st.text("abcXYZ019._-", min_size=1, max_size=128)
 JOB = st.text("abcXYZ019._:-", min_size=1, max_size=128)
@@ -70,7 +70,7 @@ KEYS: dict[type, dict[str, object]] = {
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_message_names_a_key_by_its_kind(kind: type) -> None:
-    adapter: TypeAdapter[KmsKey | WrappedKey | AcceptedKey] = TypeAdapter(CustomerKey)
+    adapter: TypeAdapter[KmsKey | WrappedKey | AcceptedKey | KnownKey] = TypeAdapter(CustomerKey)
 
     assert type(adapter.validate_python(KEYS[kind])) is kind
     with pytest.raises(ValidationError):

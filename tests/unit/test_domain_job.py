@@ -22,6 +22,7 @@ from rekeyd.domain.job import (
     read_job_message,
     utc_timestamp,
 )
+from rekeyd.domain.key import KmsKey
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # busy machines
 
@@ -80,7 +81,7 @@ def test_the_most_that_a_message_says() -> None:
     assert message.options.grace_seconds == 0
     assert message.not_before == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert message.deadline == datetime(2026, 1, 31, 12, 30, 0, 500_000, tzinfo=UTC)
-    assert message.key.arn == KEY["arn"]
+    assert message.key == KmsKey.model_validate(KEY)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,9 @@ def test_another_body_is_another_body(field: str, value: object) -> None:
         (LEAST | {"tenant": "a" * 129}, "tenant"),
         (LEAST | {"source": None}, "source"),
         (LEAST | {"key": KEY["arn"]}, "key"),
-        (LEAST | {"key": KEY | {"kind": "wrapped"}}, "key.kind"),
+        (LEAST | {"key": KEY | {"kind": "unheard-of"}}, "key.kind"),
+        (LEAST | {"key": {"kind": "known", "ref": KEY["arn"]}}, "key.kind"),
+        (LEAST | {"key": KEY | {"kind": "wrapped"}}, "key.wrapped_key"),
         (LEAST | {"key": KEY | {"arn": KEY["alias"]}}, "key.arn"),
         (LEAST | {"key": KEY | {"arn": KEY["arn"].replace("1", "\u0661")}}, "key.arn"),
         (LEAST | {"key": KEY | {"alias": KEY["arn"]}}, "key.alias"),

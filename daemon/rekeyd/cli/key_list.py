@@ -69,6 +69,7 @@ def key_view(key: TenantKey) -> dict[str, object]:
         "former_state": key.former_state,
         "arn": key.arn,
         "alias": key.alias,
+        "fingerprint": key.fingerprint,
         "created_at": utc_timestamp(key.created_at),
         "changed_at": utc_timestamp(key.changed_at),
     }

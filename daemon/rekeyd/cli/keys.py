@@ -1,4 +1,4 @@
-"""`rekeyd key public` and `rekeyd key wrap`: how a tenant's own key comes to us, wrapped.
+"""`rekeyd key public` and `rekeyd key wrap`: how a tenant's own key comes to us, or to the key service, wrapped.
 
 `key wrap` is the tenant's: it needs neither settings nor ledger, and reaches nothing.
 """
@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from rekeyd.cli.invocation import ConfigOption, JsonOption, print_json, reported, say, settings_of
-from rekeyd.cli.key_list import key_app
+from rekeyd.cli.offers import key_app, read_document
 from rekeyd.domain.errors import RefusedError
+from rekeyd.domain.offer import AnswerDocument, read_offer
 
 if TYPE_CHECKING:
     from rekeyd.custody.material import Material
 
 __all__ = ["key_app"]
 
+_Wrapper: TypeAlias = Callable[["Material"], dict[str, object]]
 _KEY_BYTES = 32
 _PEM_BYTES_MAX = 64 * 1024
 
@@ -51,8 +54,20 @@ def public_command(
 def wrap_command(
     *,
     public_key: Annotated[
-        Path, typer.Option("--public-key", metavar="FILE", help="The vendor's public key (PEM).")
-    ],
+        Path | None,
+        typer.Option(
+            "--public-key", metavar="FILE", help="The vendor's public key (PEM).", show_default=False
+        ),
+    ] = None,
+    offer: Annotated[
+        Path | None,
+        typer.Option(
+            "--offer",
+            metavar="FILE",
+            help="An offer of the vendor's: wrap for the key service itself.",
+            show_default=False,
+        ),
+    ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option("--key-file", metavar="FILE", help="Your key: 32 raw bytes.", show_default=False),
@@ -67,24 +82,52 @@ def wrap_command(
         ),
     ] = None,
 ) -> None:
-    """For the tenant: make or take a 256-bit key, print it wrapped, as the `key` of a job message."""
+    """For the tenant: make or take a 256-bit key, print it wrapped: a `key` for a job, or the answer to an offer."""
     with reported():
+        if (public_key is None) == (offer is None):
+            raise RefusedError(
+                "--public-key", "a key is wrapped for the vendor, or for --offer: name one of both"
+            )
         if key_file is not None and new_key_file is not None:
             raise RefusedError("--new-key-file", "a key is made, or taken from --key-file: name one of both")
-        pem = _read(public_key, "--public-key", _PEM_BYTES_MAX)
+        wrapped_for = _vendor(public_key) if public_key is not None else _key_service(offer or Path())
         from rekeyd.custody.material import held
-        from rekeyd.custody.wrapping import wrap
 
         buffer = _made() if key_file is None else _taken(key_file)
         with held(buffer) as material:
-            wrapped = wrap(bytes(pem), material)
+            wrapped = wrapped_for(material)
             if new_key_file is not None:
                 _keep(new_key_file, material)
-        print_json(wrapped.model_dump(exclude_none=True))
+        print_json(wrapped)
         if key_file is None and new_key_file is None:
             say(
                 "rekeyd: this key was made here and is kept nowhere: once destroyed it can't be brought again"
             )
+
+
+def _vendor(path: Path) -> _Wrapper:
+    """Wraps for the vendor's public key."""
+    pem = bytes(_read(path, "--public-key", _PEM_BYTES_MAX))
+
+    def wrapped_for(material: Material) -> dict[str, object]:
+        from rekeyd.custody.wrapping import wrap
+
+        return wrap(pem, material).model_dump(exclude_none=True)
+
+    return wrapped_for
+
+
+def _key_service(path: Path) -> _Wrapper:
+    """Wraps for the key service's own public key, as it was offered."""
+    offer = read_offer(read_document(path, "--offer"))
+
+    def wrapped_for(material: Material) -> dict[str, object]:
+        from rekeyd.custody.wrapping import wrap_for_service
+
+        content = wrap_for_service(offer.public_key.encode(), material)
+        return AnswerDocument.to(offer, content).model_dump(by_alias=True)
+
+    return wrapped_for
 
 
 def _made() -> bytearray:

@@ -83,7 +83,7 @@ def job_table(job: Job, progress: Progress) -> Table:
     table.add_row("tenant", Text(job.tenant))
     table.add_row("source", Text(str(job.source)))
     table.add_row("target", Text(str(job.target)))
-    table.add_row("key", Text(job.key.arn))
+    table.add_row("key", Text(job.named_key.arn or f"{job.key_ref}, not imported yet"))
     table.add_row(
         "objects",
         f"{counts.objects_listed:,} listed, {counts.objects_verified:,} verified, "

@@ -21,7 +21,7 @@ from rekeyd.domain.custody import (
     SwitchedKey,
     WrappingKey,
 )
-from rekeyd.domain.key import KeyDescription, KmsKey, WrappedKey
+from rekeyd.domain.key import KeyDescription, PlacedKey, WrappedKey
 
 
 class Unwrapper(Protocol):
@@ -115,8 +115,8 @@ class KeySwitch(Protocol):
 class Custody(KeyImport, KeySwitch, Protocol):
     """A key service. Its answers are as fresh as the service's own: nothing is cached."""
 
-    async def describe(self, key: KmsKey) -> KeyDescription | None:
-        """What the service says of the key and of its alias; None where there is no such key.
+    async def describe(self, key: PlacedKey) -> KeyDescription | None:
+        """What the service says of the key, and of its alias where that is the tenant's; None: no such key.
 
         Reads only. Raises KeyForbiddenError where we may not look, CustodyError where the service can't be
         reached or gives no sense. One request a call and kind of thing asked; retries are the caller's.

@@ -134,14 +134,8 @@ def wrap(public_pem: bytes, material: Material) -> WrappedKey:
 
     Raises RefusedError: not the PEM of an RSA public key of 2,048 bits or more; KeyRefusedError: weak material.
     """
-    if weak := weakness(material.buffer):
-        raise KeyRefusedError("--key-file", f"is no usable key: {weak}. {_MAKE_ONE}")
-    try:
-        key = serialization.load_pem_public_key(public_pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise RefusedError("--public-key", "is not the PEM of a public key") from error
-    if not isinstance(key, RSAPublicKey) or not MODULUS_BITS_MIN <= key.key_size <= MODULUS_BITS_MAX:
-        raise RefusedError("--public-key", "is not an RSA key of 2,048 bits or more: fetch ours again")
+    key = _public_key(public_pem, "--public-key")
+    _refuse_weak(material)
     return WrappedKey(
         kind="wrapped",
         wrapped_key=base64.b64encode(encrypted(key, material)).decode(),
@@ -149,6 +143,31 @@ def wrap(public_pem: bytes, material: Material) -> WrappedKey:
         material="aes-256",
         wrapping_key=public_half(key).fingerprint,
     )
+
+
+def wrap_for_service(public_pem: bytes, material: Material) -> bytes:
+    """The tenant's side of an offer: the material, wrapped with the key service's own public key.
+
+    Raises as `wrap` does.
+    """
+    key = _public_key(public_pem, "--offer")
+    _refuse_weak(material)
+    return encrypted(key, material)
+
+
+def _public_key(pem: bytes, name: str) -> RSAPublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise RefusedError(name, "is not the PEM of a public key") from error
+    if not isinstance(key, RSAPublicKey) or not MODULUS_BITS_MIN <= key.key_size <= MODULUS_BITS_MAX:
+        raise RefusedError(name, "is not an RSA key of 2,048 bits or more: fetch it again")
+    return key
+
+
+def _refuse_weak(material: Material) -> None:
+    if weak := weakness(material.buffer):
+        raise KeyRefusedError("--key-file", f"is no usable key: {weak}. {_MAKE_ONE}")
 
 
 def encrypted(key: RSAPublicKey, material: Material) -> bytes:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -25,7 +25,7 @@ from pydantic import (
 
 from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import RefusedError
-from rekeyd.domain.key import KeyFault, KmsKey
+from rekeyd.domain.key import CustomerKey, KeyFault, KeyKind, KnownKey, NamedKey, PlacedKey
 from rekeyd.domain.objects import Location
 
 MESSAGE_BYTES_MAX = 48 * 1024
@@ -61,6 +61,7 @@ OVERTAKING_KINDS: tuple[JobKind, ...] = ("revoke", "reinstate")
 
 JobPhase = Literal[
     "queued",  # not begun
+    "bring",  # what the tenant wrapped becomes a key of the key service
     "preflight",  # key, source and target are looked at; nothing is written
     "provision",  # the dedicated bucket is made and read back
     "copy",  # passes over the source; writers go on
@@ -179,7 +180,7 @@ class MigrateMessage(_Message):
     kind: Literal["migrate"]
     source: str
     target: str | None = None
-    key: KmsKey
+    key: CustomerKey
     options: MigrateOptions = MigrateOptions()
 
 
@@ -195,6 +196,8 @@ class ReinstateMessage(_Message):
 
     kind: Literal["reinstate"]
     undoes: JobId
+    key: CustomerKey | None = None
+    """After a destruction: the same material once more."""
     options: PlainOptions = PlainOptions()
 
 
@@ -202,7 +205,7 @@ class RotateMessage(_Message):
     """Bring a dedicated tenant's data under another key."""
 
     kind: Literal["rotate"]
-    key: KmsKey | None = None
+    key: CustomerKey | None = None
     """Left out: the provider has rotated under the same reference, and nothing has to be moved."""
     options: RotateOptions = RotateOptions()
 
@@ -228,7 +231,7 @@ KNOWN_KINDS: frozenset[str] = frozenset(_MESSAGES)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedJob:
-    """A message that was read: what it says, and its body in the one canonical form."""
+    """A message that was read, and its body in the one canonical form."""
 
     message: JobMessage
     body: str
@@ -262,7 +265,15 @@ def read_job_message(raw: bytes) -> ReceivedJob:
         raise RefusedError("message", "is nested too deeply") from error
     except ValueError as error:
         raise RefusedError("message", f"is not JSON: {error}") from error
-    return ReceivedJob(job_message(body), canonical)
+    message = job_message(body)
+    if isinstance(key_of(message), KnownKey):
+        raise RefusedError("key.kind", "is none of kms, wrapped, accepted")
+    return ReceivedJob(message, canonical)
+
+
+def key_of(message: JobMessage) -> CustomerKey | None:
+    """The key that a message names; None where it names none."""
+    return message.key if isinstance(message, MigrateMessage | RotateMessage | ReinstateMessage) else None
 
 
 def job_message(body: object) -> JobMessage:
@@ -274,7 +285,9 @@ def job_message(body: object) -> JobMessage:
         return _MESSAGES[kind].model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or "message"
+        if first["type"] == "union_tag_invalid":
+            raise RefusedError("key.kind", "is none of kms, wrapped, accepted") from error
+        name = ".".join(str(part) for part in first["loc"] if part not in get_args(KeyKind)) or "message"
         raise RefusedError(name, _plain_words(first["type"], first["msg"])) from error
 
 
@@ -311,7 +324,7 @@ class Job:
     target: Location
     grace_seconds: int
     move_id: int
-    key: KmsKey
+    named_key: NamedKey
     """The customer key that it is about."""
     state: JobState
     phase: JobPhase
@@ -335,6 +348,23 @@ class Job:
     def kind(self) -> JobKind:
         """What it does."""
         return self.message.kind
+
+    @property
+    def key_ref(self) -> str:
+        """What the ledger calls its key."""
+        return self.named_key.ref
+
+    @property
+    def key_fingerprint(self) -> str | None:
+        """What its key's material is known by; None for a key of the tenant's own."""
+        return self.named_key.fingerprint
+
+    @property
+    def key(self) -> PlacedKey:
+        """Where its key is. Only once that was brought: a story sees to it before all else."""
+        placed = self.named_key.placed
+        assert placed is not None, f"{self.id}: its key isn't imported yet"
+        return placed
 
     @property
     def in_place(self) -> bool:

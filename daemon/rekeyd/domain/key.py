@@ -126,8 +126,87 @@ class AcceptedKey(BaseModel):
         return self.ref.split(":")[3]
 
 
-CustomerKey: TypeAlias = Annotated[KmsKey | WrappedKey | AcceptedKey, Field(discriminator="kind")]
+class KnownKey(BaseModel):
+    """What a stored message has in the place of a wrapped key: only what the ledger calls it.
+
+    No intake takes it. With our private key the ciphertext is the key, so that it isn't kept with the message.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: Literal["known"]
+    ref: str
+
+
+KeyKind = Literal["kms", "wrapped", "accepted", "known"]
+
+CustomerKey: TypeAlias = Annotated[KmsKey | WrappedKey | AcceptedKey | KnownKey, Field(discriminator="kind")]
 """A key as a message names it."""
+
+
+def key_ref(key: CustomerKey) -> str:
+    """What the ledger calls it, one to one: a KMS key by its ARN, a wrapped one by its fingerprint."""
+    match key:
+        case KmsKey():
+            return key.arn
+        case WrappedKey():
+            return f"sha256:{key.fingerprint}"
+        case _:
+            return key.ref
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedKey:
+    """A key that was made for the tenant of material that it brought. No alias of the tenant's own leads to it."""
+
+    arn: str
+
+    @property
+    def alias(self) -> None:
+        """Ours points at the key that is in use, for people to see; nothing depends on it."""
+
+    @property
+    def region(self) -> str:
+        """The region that the ARN names."""
+        return self.arn.split(":")[3]
+
+    @property
+    def alias_region(self) -> str:
+        """The same."""
+        return self.region
+
+
+PlacedKey: TypeAlias = KmsKey | ImportedKey
+"""Where the key service has a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedKey:
+    """A customer key as a job has it: what it is called, and where it is, once it is anywhere."""
+
+    ref: str
+    kind: str
+    """As messages say: `kms`, `wrapped`, `accepted`."""
+    arn: str | None
+    """None as long as what was wrapped isn't imported."""
+    alias: str | None
+    fingerprint: str | None
+    """SHA-256 of the material in hex; `kms:` and the key service's own id of material that nobody but it has seen;
+    None for a key of the tenant's own."""
+
+    @property
+    def placed(self) -> PlacedKey | None:
+        """Where it is; None while it is still to be imported."""
+        return placed_key(self.kind, self.arn, self.alias)
+
+
+def placed_key(kind: str, arn: str | None, alias: str | None) -> PlacedKey | None:
+    """Where a key is; None while it is still to be imported."""
+    if arn is None:
+        return None
+    if kind == "kms" and alias is not None:
+        return KmsKey(kind="kms", arn=arn, alias=alias)
+    return ImportedKey(arn)
 
 
 KeyFault = Literal[
@@ -153,7 +232,7 @@ class KeyDescription:
     usage: str
     spec: str
     alias_target_arn: str | None
-    """The key at which the alias points, None where there is no such alias."""
+    """The key at which the alias points; None where there is no such alias, or none was asked about."""
     material_id: str | None = None
     """What it encrypts with now; another one after the provider has rotated it under the same ARN. None where the
     service doesn't say: KMS says it of symmetric keys whose material is its own or imported (KeyMetadata's
@@ -168,7 +247,7 @@ class KeyFinding:
     advice: str
 
 
-def key_finding(key: KmsKey, description: KeyDescription, bucket_region: str | None) -> KeyFinding | None:
+def key_finding(key: PlacedKey, description: KeyDescription, bucket_region: str | None) -> KeyFinding | None:
     """Whether the key will do for a bucket in `bucket_region`: None if so, else the gravest fault.
 
     Without a region, as long as it isn't known, regions aren't compared.
@@ -195,6 +274,8 @@ def key_finding(key: KmsKey, description: KeyDescription, bucket_region: str | N
         )
     if bucket_region is not None and {key.region, key.alias_region} != {bucket_region}:
         return KeyFinding("key_wrong_region", f"the bucket is in {bucket_region}: key and alias must be, too")
+    if key.alias is None:
+        return None
     if description.alias_target_arn is None:
         return KeyFinding("key_missing", f"there is no alias {key.alias}")
     if description.alias_target_arn != key.arn:

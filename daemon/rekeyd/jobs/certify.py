@@ -113,7 +113,7 @@ async def _stated(
         ),
         source=str(job.source),
         target=str(job.target),
-        key=KeyFacts(kind=job.key.kind, reference=job.key.arn, fingerprint=None),
+        key=KeyFacts(kind=job.named_key.kind, reference=job.key.arn, fingerprint=job.key_fingerprint),
         placement=PlacementFacts(
             phase=record.phase, epoch=record.epoch, writes_from=utc_timestamp(record.writes_from)
         ),

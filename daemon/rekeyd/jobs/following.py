@@ -87,7 +87,7 @@ class Following:
         """
         jobs = await self._tools.ledger.jobs(tenant=key.tenant, limit=_JOBS_READ_MAX)
         rotations = [job for job in jobs if job.kind == "rotate" and job.state in UNFINISHED_STATES]
-        if any(job.state != "held" or job.key.arn == successor.arn for job in rotations):
+        if any(job.state != "held" or job.key_ref == successor.arn for job in rotations):
             return
         job_id = _job_id("alias", key.ref, successor.arn, str(epoch))
         await self._enqueue(key, job_id, {"key": successor.model_dump()}, "its alias points there")

@@ -10,7 +10,7 @@ from typing import Never
 import structlog
 
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError, LedgerError, StoreError
-from rekeyd.domain.key import KeyDescription, KeyFinding, KeyState, KmsKey, key_finding
+from rekeyd.domain.key import KeyDescription, KeyFinding, KeyState, KmsKey, PlacedKey, key_finding
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.drift import dedicated_drift
 from rekeyd.jobs.following import Following, alias_finding
@@ -54,9 +54,9 @@ class KeyWatch:
         await _some_at_once(self._look_at_bucket(tenant, keys) for tenant in tenants)
 
     async def _look_at_key(self, key: TenantKey) -> None:
-        if key.arn is None or key.alias is None:
+        named, metrics = key.placed, self._tools.metrics
+        if named is None:
             return
-        named, metrics = KmsKey(kind="kms", arn=key.arn, alias=key.alias), self._tools.metrics
         finding: KeyFinding | None
         try:
             description = await self._tools.custody.describe(named)
@@ -81,7 +81,7 @@ class KeyWatch:
             say("key_available" if finding is None else "key_unavailable", tenant=key.tenant, reason=reason)
 
     async def _finding(
-        self, key: TenantKey, named: KmsKey, description: KeyDescription | None
+        self, key: TenantKey, named: PlacedKey, description: KeyDescription | None
     ) -> KeyFinding | None:
         if description is None:
             return KeyFinding("key_missing", f"there is no key {named.arn}")
@@ -92,24 +92,23 @@ class KeyWatch:
         record, _ = await self._tools.ledger.placement(key.tenant)
         if record is not None and record.key_ref != key.ref:
             return None  # a former key's alias may point at its successor
-        if _may_follow(record, key):
+        if isinstance(named, KmsKey) and _may_follow(record, key):
             return await alias_finding(self._tools, key.tenant, named, target_arn)
         return finding
 
     async def _follow(
-        self, key: TenantKey, named: KmsKey, description: KeyDescription, finding: KeyFinding | None
+        self, key: TenantKey, named: PlacedKey, description: KeyDescription, finding: KeyFinding | None
     ) -> None:
         """Have the tenant's data follow what was done to the key; a key with a fault isn't rotated from."""
-        material_id, target_arn = description.material_id, description.alias_target_arn
-        pointed_elsewhere = finding is None and target_arn not in (None, key.arn)
-        if material_id in (None, key.material_id) and not pointed_elsewhere:
+        material_id = description.material_id
+        successor = _successor(named, description) if finding is None else None
+        if material_id in (None, key.material_id) and successor is None:
             return
         record, _ = await self._tools.ledger.placement(key.tenant)
         in_use = record is not None and record.phase == "dedicated" and record.key_ref == key.ref
         if material_id is not None:
             await self._following.material(key, material_id, in_use=in_use, actor=self._actor)
-        if pointed_elsewhere and record is not None and target_arn is not None and _may_follow(record, key):
-            successor = KmsKey(kind="kms", arn=target_arn, alias=named.alias)
+        if successor is not None and record is not None and _may_follow(record, key):
             await self._following.alias(key, successor, record.epoch)
 
     async def _look_at_bucket(self, tenant: str, keys: Sequence[TenantKey]) -> None:
@@ -137,6 +136,14 @@ class KeyWatch:
         except StoreError as error:
             log.warning("bucket_not_looked_at", tenant=record.tenant, error=str(error))
             return ""
+
+
+def _successor(named: PlacedKey, description: KeyDescription) -> KmsKey | None:
+    """The other key at which the alias points."""
+    target_arn = description.alias_target_arn
+    if not isinstance(named, KmsKey) or target_arn in (None, named.arn):
+        return None
+    return KmsKey(kind="kms", arn=target_arn, alias=named.alias)
 
 
 def _may_follow(record: PlacementRecord | None, key: TenantKey) -> bool:

@@ -8,6 +8,7 @@ import structlog
 
 from rekeyd.domain.job import Job
 from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.bring import bring_key, lead_alias
 from rekeyd.jobs.certify import certify, remark_of
 from rekeyd.jobs.conditions import prove_conditions
 from rekeyd.jobs.control import examine_control
@@ -29,6 +30,9 @@ _PAUSES_MAX = 5
 
 async def migrate(run: JobRun) -> Ending:
     """Move the job's tenant; give how this attempt ends."""
+    unbrought = await bring_key(run)
+    if unbrought is not None:
+        return unbrought
     record, now = await run.tools.ledger.placement(run.job.tenant)
     if record is not None and run.job.phase == "grace":
         left_seconds = _grace_left_seconds(run, record, now)
@@ -62,7 +66,7 @@ async def migrate(run: JobRun) -> Ending:
 
 def _leads_elsewhere(job: Job, record: PlacementRecord) -> bool:
     """Whether the tenant was moved by another job's terms: what is verified is so under that one's key."""
-    wanted = (job.source, job.target, job.key.arn)
+    wanted = (job.source, job.target, job.key_ref)
     return (record.source, record.target, record.key_ref) != wanted
 
 
@@ -89,6 +93,7 @@ async def _provision(run: JobRun, ready: Ready) -> Held | Failed | None:
     unheeded = await prove_conditions(run, ready)
     if unheeded is not None:
         return unheeded
+    await lead_alias(run)
     await run.tools.ledger.set_key_state(run.claim, "active")
     run.checks_checksums = provisioned.checks_checksums
     return None

@@ -11,6 +11,7 @@ import structlog
 
 from rekeyd.domain.errors import PreconditionError
 from rekeyd.domain.objects import Encryption, parse_time
+from rekeyd.jobs.bring import lead_alias
 from rekeyd.jobs.bucket_rules import rules_drift, set_rules
 from rekeyd.jobs.canaries import key_canary
 from rekeyd.jobs.endings import Held
@@ -45,6 +46,7 @@ async def redirect(run: JobRun, formers: Sequence[TenantKey]) -> float | Held:
     if held is not None:
         return held
     record = await ledger.redirect_key(run.claim)
+    await lead_alias(run)
     if _REDIRECTED_AT not in result:
         result[_REDIRECTED_AT] = await _outwait_writers(run)
         await ledger.note_result(run.claim, "rotation.redirected", result | {"epoch": record.epoch})

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from rekeyd.domain.errors import ForeignKeyError, KeyForbiddenError
 from rekeyd.domain.job import ReinstateMessage
+from rekeyd.domain.key import key_ref
+from rekeyd.jobs.bring import import_key
 from rekeyd.jobs.bucket_rules import refuse_nobody
 from rekeyd.jobs.canaries import readability
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held
@@ -30,11 +32,11 @@ async def reinstate(run: JobRun) -> Ending:
         return Failed(f"the tenant is revoked by {record.revoked_by} by now, not by {message.undoes}")
     await ledger.begin_job(run.claim)
     await ledger.enter_phase(run.claim, "restore")
+    for key in await ledger.tenant_keys(run.job.tenant):
+        unbrought = await _bring_again(run, message, key) if key.state == "destroyed" else None
+        if unbrought is not None:
+            return unbrought
     keys = await ledger.tenant_keys(run.job.tenant)
-    destroyed = [key.ref for key in keys if key.state == "destroyed"]
-    if destroyed:
-        words = f"the material of {', '.join(destroyed)} was deleted: bring the same material anew"
-        return Held("key_unusable", words, by_itself=False)
     did = {key.ref: await _enable(run, key) for key in keys if key.state == "revoked"}
     moves = await ledger.tenant_moves_of(run.job.tenant)
     for target in targets_of(moves):
@@ -42,11 +44,40 @@ async def reinstate(run: JobRun) -> Ending:
     held = await _until_readable(run, moves)
     if held is not None:
         return held
+    did |= {key.ref: "stays destroyed" for key in keys if key.state == "destroyed"}
     await ledger.note_result(run.claim, "reinstatement.result", {"keys": did, "undid": message.undoes})
     await ledger.lift_revocation(run.claim)
     await ledger.enter_phase(run.claim, "done")
     run.tools.work_came.set()
     return Completed()
+
+
+async def _bring_again(run: JobRun, message: ReinstateMessage, key: TenantKey) -> Ending | None:
+    """Have the material of a destroyed key in it again: the same, for no other is taken.
+
+    An archived key may stay destroyed: what is under it was not among the data of late, and the result names it.
+    """
+    if message.key is not None and key_ref(message.key) == key.ref:
+        return await import_key(run, key.ref)
+    if key.former_state == "archived":
+        return None
+    described = None if key.placed is None else await run.tools.custody.describe(key.placed)
+    if described is not None and described.state in _WITH_MATERIAL:
+        await run.tools.ledger.withdraw_key(
+            run.claim, key.ref, "revoked", {"did": "its material is there again"}
+        )
+        return None
+    way = (
+        f"rekeyd key offer {key.tenant} --ref {key.ref}, then key accept; then resume this job"
+        if key.kind == "accepted"
+        else "with a reinstatement of its own, which names it wrapped"
+    )
+    return Held(
+        "key_unusable", f"the material of {key.ref} was deleted: bring the same again, {way}", by_itself=False
+    )
+
+
+_WITH_MATERIAL = ("Enabled", "Disabled")
 
 
 async def _enable(run: JobRun, key: TenantKey) -> str:

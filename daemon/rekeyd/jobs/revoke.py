@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from rekeyd.domain.custody import noted
-from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError, StoreError
+from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError, KeyStateError, StoreError
 from rekeyd.domain.job import RevokeMessage
 from rekeyd.domain.objects import Location
 from rekeyd.jobs.bucket_rules import refuse_everybody
@@ -89,11 +89,17 @@ async def _disable(run: JobRun, key: TenantKey, arn: str, found: _Found) -> None
     try:
         switched = await run.tools.custody.disable(run.errand, arn)
     except (ForeignKeyError, KeyForbiddenError) as error:
-        if isinstance(error, KeyForbiddenError) and key.kind != "kms":
+        if key.kind != "kms":
+            # We made it, and are to switch it: a role or a policy is amiss.
             found.faults.append(f"{key.ref}: {error}")
             return
         # The tenant's own key: its owner decides who may switch it off.
         did, requests = f"not touched: {error}", error.requests
+    except KeyStateError as error:
+        if error.state != "missing":
+            found.faults.append(f"{key.ref}: {error}")
+            return
+        did, requests = f"gone: {error}", error.requests
     except CustodyError as error:
         log.warning("key_not_disabled", job=run.job.id, key=key.ref, error=str(error))
         found.faults.append(f"{key.ref}: {error}")
@@ -128,9 +134,12 @@ async def _until_unreadable(run: JobRun, moves: Sequence[TenantMove], found: _Fo
     for _ in range(_LOOKS_MAX):
         seen = {t: await readability(run.tools.store_of(t), t, arns) for t in targets_of(moves)}
         doubtful = [f"{target.bucket} is {word}" for target, word in seen.items() if word not in _CLOSED]
+        if not doubtful and found.faults:
+            # Refused to us it may be readable to others, as long as not everything was withdrawn.
+            return _not_done(found)
         if not doubtful:
             await _note_effect(run, found, [target.bucket for target in seen])
-            return _not_done(found) if found.faults else None
+            return None
         await asyncio.sleep(run.tools.timings.key_check_seconds)
     return Held("still_readable", "; ".join([*doubtful, *found.faults]))
 
@@ -139,7 +148,7 @@ async def _note_effect(run: JobRun, found: _Found, buckets: Sequence[str]) -> No
     """The revocation is effective: measured from when it was admitted. Seen before, it was so then."""
     ledger, job = run.tools.ledger, await run.tools.ledger.job(run.job.id)
     if job.result is not None:
-        return
+        return  # it was so before
     asked_at = job.created_at if job.message.not_before is None else job.message.not_before.timestamp()
     seconds = round(max(await ledger.now() - asked_at, 0.0), 3)
     run.tools.metrics.observe_revocation(seconds)
@@ -188,11 +197,26 @@ async def _ending(run: JobRun, moves: Sequence[TenantMove], found: _Found) -> En
         words = f"can be read still: {'; '.join(elsewhere)}. Accept it: rekeyd approve {job.id}"
         # Not looked at again by itself: whoever approves it must find it waiting.
         return Held("readable_elsewhere", words, by_itself=False)
-    while left_seconds := await ledger.other_claims_end_in(run.claim):  # noqa: ASYNC110 - only time ends them
-        await asyncio.sleep(left_seconds)
+    if await _outwait_others(run):
+        # Whoever lost its claim may have had a call under way until then: one that opened a bucket, or made one.
+        found.faults.clear()
+        await _disable_keys(run, found)
+        await _close_buckets(run, moves, found)
+        held = await _until_unreadable(run, moves, found)
+        if held is not None:
+            return held
     await ledger.enter_phase(run.claim, "done")
     untouched = [f"{ref}: {did}" for ref, did in found.keys.items() if did.startswith("not touched")]
     return Completed("; ".join([*untouched, *(f"readable: {each}" for each in elsewhere)]) or None)
+
+
+async def _outwait_others(run: JobRun) -> bool:
+    """Wait until nobody else has a lease on anything of the tenant's; gives whether anybody had."""
+    waited = False
+    while left_seconds := await run.tools.ledger.other_claims_end_in(run.claim):
+        waited = True
+        await asyncio.sleep(left_seconds)
+    return waited
 
 
 def targets_of(moves: Sequence[TenantMove]) -> list[Location]:

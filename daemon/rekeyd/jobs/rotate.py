@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rekeyd.domain.job import RotateMessage
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
+from rekeyd.jobs.bring import bring_key
 from rekeyd.jobs.bucket_rules import set_rules
 from rekeyd.jobs.canaries import key_canary
 from rekeyd.jobs.census import Census, take_census
@@ -34,13 +35,16 @@ async def rotate(run: JobRun) -> Ending:
     """Bring the tenant's data under the job's key; give how this attempt ends."""
     message, ledger = run.job.message, run.tools.ledger
     assert isinstance(message, RotateMessage), "the worker's table says so"
+    unbrought = await bring_key(run)
+    if unbrought is not None:
+        return unbrought
     record, _ = await ledger.placement(run.job.tenant)
     if record is None or record.phase != "dedicated":
         return Failed(
             f"the tenant is {record.phase if record else 'not placed'}: only a dedicated one is rotated"
         )
     formers = await _formers(run)
-    reached = record.key_ref == run.job.key.arn
+    reached = record.key_ref == run.job.key_ref
     if message.key is None or (
         reached and (not formers or message.options.reencrypt == "new") and not _begun(run)
     ):
@@ -65,14 +69,14 @@ def _begun(run: JobRun) -> bool:
 async def _formers(run: JobRun) -> list[TenantKey]:
     """The tenant's other keys under which something may lie, and which no rotation has put away."""
     keys = await run.tools.ledger.tenant_keys(run.job.tenant)
-    return [key for key in keys if key.arn != run.job.key.arn and key.state in _IN_USE]
+    return [key for key in keys if key.ref != run.job.key_ref and key.state in _IN_USE]
 
 
 async def _known_formers(run: JobRun) -> list[TenantKey]:
     """The same, and those that this very job has put away: an attempt that died after that says so as well."""
     named = _names((await run.tools.ledger.job(run.job.id)).result)
     keys = await run.tools.ledger.tenant_keys(run.job.tenant)
-    others = [key for key in keys if key.arn != run.job.key.arn]
+    others = [key for key in keys if key.ref != run.job.key_ref]
     return [key for key in others if key.state in _IN_USE or (key.state == "archived" and key.ref in named)]
 
 
@@ -85,12 +89,12 @@ async def _nothing_to_move(run: JobRun, message: RotateMessage, record: Placemen
     """The provider rotated under the same reference, or the tenant's data are under the key already."""
     ledger = run.tools.ledger
     await ledger.begin_job(run.claim)
-    if message.key is None and record.key_ref != run.job.key.arn:
+    if message.key is None and record.key_ref != run.job.key_ref:
         return Failed(f"the placement leads to {record.key_ref} by now")
     did = "rotated by its provider" if message.key is None else "active already"
-    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key.arn, "did": did})
+    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key_ref, "did": did})
     await ledger.enter_phase(run.claim, "done")
-    return Completed(f"{run.job.key.arn} is {did}: nothing was moved")
+    return Completed(f"{run.job.key_ref} is {did}: nothing was moved")
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rekeyd.domain.errors import NotFoundError
 from rekeyd.domain.job import RotateMessage
+from rekeyd.domain.key import key_ref
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.tools import Store
@@ -15,20 +16,24 @@ from rekeyd.transfer.rekey_plan import RekeyFacts, can_update
 
 
 async def plan_rotation(
-    store: Store, record: PlacementRecord, message: RotateMessage, limits: PlanLimits
+    store: Store, record: PlacementRecord, message: RotateMessage, key_arn: str | None, limits: PlanLimits
 ) -> RotationEstimate:
-    """The estimate. Nothing at all for a key that the placement leads to, or without one. Raises StoreError."""
-    if message.key is None or message.key.arn == record.key_ref:
+    """The estimate. Nothing at all for a key that the placement leads to, or without one. Raises StoreError.
+
+    `key_arn` is None for a key that is still to be imported, into the account that we act in.
+    """
+    if message.key is None or key_ref(message.key) == record.key_ref:
         return RotationEstimate()
     assert record.target is not None, "a dedicated tenant has a target"
     bucket = record.target.bucket
     described = await store.buckets.describe(bucket)
     if described is None:
         raise NotFoundError("describe", f"no bucket {bucket!r}")
+    account_id = store.objects.updates_keys_of
     facts = RekeyFacts(
-        message.key.arn,
+        key_arn or key_ref(message.key),
         limits,
-        updates=can_update(store.objects.updates_keys_of, message.key.arn),
+        updates=account_id != "" if key_arn is None else can_update(account_id, key_arn),
         copies_in_place=store.is_aws,
     )
     total = RotationEstimate()

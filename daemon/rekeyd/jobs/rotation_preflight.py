@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rekeyd.domain.errors import AccessDeniedError, CustodyError, CustomerKeyError, KeyForbiddenError
 from rekeyd.domain.job import UNFINISHED_STATES
-from rekeyd.domain.key import KmsKey, key_finding
+from rekeyd.domain.key import key_finding
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.control import judge_control, read_control
 from rekeyd.jobs.endings import Failed, Held, Waiting
@@ -29,6 +29,9 @@ async def preflight_rotation(
         bucket = await tools.target_of(job).buckets.describe(job.target.bucket)
         if bucket is None or bucket.tags.get(TENANT_TAG) != job.tenant:
             return Held("drift", f"{job.target.bucket} is gone, or has lost its tag {TENANT_TAG}")
+        if bucket.versioning == "suspended":
+            # A version written over there takes the place of the older one whose id is null, for good.
+            return Held("drift", f"versioning of {job.target.bucket} is suspended: enable it", by_itself=True)
         unusable = await check_key(tools, job, bucket.region) or await _formers_fault(run, formers)
         if unusable is not None:
             return unusable
@@ -60,7 +63,7 @@ async def _others_first(run: JobRun, record: PlacementRecord) -> Failed | Waitin
         for each in jobs
         if each.kind == "rotate"
         and (each.created_at, each.id) > (job.created_at, job.id)
-        and each.key.arn == record.key_ref != job.key.arn
+        and each.key_ref == record.key_ref != job.key_ref
     ]
     return Failed(f"{later[0]}, asked for later, has led the tenant to {record.key_ref}") if later else None
 
@@ -68,9 +71,9 @@ async def _others_first(run: JobRun, record: PlacementRecord) -> Failed | Waitin
 async def _formers_fault(run: JobRun, formers: Sequence[TenantKey]) -> Held | None:
     """Why what lies under a former key can't be read; that its alias points at its successor is no fault."""
     for key in formers:
-        if key.arn is None or key.alias is None:
+        named = key.placed
+        if named is None:
             continue
-        named = KmsKey(kind="kms", arn=key.arn, alias=key.alias)
         try:
             description = await run.tools.custody.describe(named)
         except KeyForbiddenError as error:

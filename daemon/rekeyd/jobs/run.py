@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TypeVar
 
 from rekeyd.domain.custody import Errand
@@ -33,13 +34,17 @@ class JobRun:
 
     @property
     def job(self) -> Job:
-        """The job as it was when it was claimed."""
+        """The job as it was when it was claimed, or read again since."""
         return self.claim.job
 
     @property
     def errand(self) -> Errand:
         """On whose behalf, and for which job, custody is asked."""
         return Errand(self.job.tenant, self.job.id)
+
+    async def read_job_again(self) -> None:
+        """Take notice of what the ledger says of the job by now. The claim stays the same."""
+        self.claim = replace(self.claim, job=await self.tools.ledger.job(self.job.id))
 
     def report(self, obstacle: Held) -> None:
         """Say that something stands in the way of all its objects. The first word counts."""

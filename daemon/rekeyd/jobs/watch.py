@@ -8,7 +8,7 @@ import structlog
 
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError
 from rekeyd.domain.job import Job
-from rekeyd.domain.key import KeyDescription, KeyFinding, key_finding
+from rekeyd.domain.key import KeyDescription, KeyFinding, KmsKey, key_finding
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.following import alias_finding
 from rekeyd.jobs.tools import Tools
@@ -22,9 +22,12 @@ _SILENT_CHECKS_MAX = 3
 async def check_key(tools: Tools, job: Job, bucket_region: str | None) -> Held | None:
     """Whether the job's key will do for a bucket in `bucket_region`, by the key service's own word just now.
 
-    Without a region, as long as it isn't known, regions aren't compared.
+    Without a region, as long as it isn't known, regions aren't compared. A key that is still to be imported is no
+    fault.
     """
-    key = job.key
+    key = job.named_key.placed
+    if key is None:
+        return None
     try:
         description = await tools.custody.describe(key)
     except KeyForbiddenError as error:
@@ -53,10 +56,12 @@ async def _unless_followed(
     The job goes on under the key that it has: the rotation is the watch's to ask for (jobs.key_watch).
     """
     record, _ = await tools.ledger.placement(job.tenant)
-    target_arn = description.alias_target_arn
-    if record is None or record.phase != "dedicated" or record.key_ref != job.key.arn or target_arn is None:
+    named, target_arn = job.named_key.placed, description.alias_target_arn
+    if record is None or record.phase != "dedicated" or record.key_ref != job.key_ref:
         return found
-    return await alias_finding(tools, job.tenant, job.key, target_arn)
+    if target_arn is None or not isinstance(named, KmsKey):
+        return found
+    return await alias_finding(tools, job.tenant, named, target_arn)
 
 
 def _refused(tools: Tools, held: Held) -> Held:

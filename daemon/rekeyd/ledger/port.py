@@ -25,6 +25,7 @@ from rekeyd.domain.audit import AuditRecord
 from rekeyd.domain.job import Counts, HeldReason, Job, JobPhase, JobState, ReceivedJob
 from rekeyd.domain.objects import Location, ObjectVersion
 from rekeyd.ledger.evidence_port import EvidenceLedger
+from rekeyd.ledger.key_port import KeyLedger
 from rekeyd.ledger.placement_port import PlacementLedger
 from rekeyd.ledger.revocation_port import RevocationLedger
 from rekeyd.ledger.rotation_port import RotationLedger
@@ -40,6 +41,7 @@ from rekeyd.ledger.values import (
     ObjectOutcome,
     ObjectRow,
     PassState,
+    PendingImport,
     SegmentClaim,
     SegmentStage,
     StoreAction,
@@ -58,12 +60,14 @@ __all__ = [
     "EvidenceRow",
     "JobClaim",
     "JobLedger",
+    "KeyLedger",
     "Ledger",
     "LedgerSummary",
     "ObjectLedger",
     "ObjectOutcome",
     "ObjectRow",
     "PassState",
+    "PendingImport",
     "PlacementLedger",
     "RevocationLedger",
     "RotationLedger",
@@ -316,6 +320,7 @@ class AuditLedger(Protocol):
 class Ledger(
     JobLedger,
     PlacementLedger,
+    KeyLedger,
     RevocationLedger,
     RotationLedger,
     ObjectLedger,

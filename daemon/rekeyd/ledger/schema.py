@@ -141,6 +141,12 @@ keys = sa.Table(
     # Where the provider has it. Null while it is still to be imported.
     sa.Column("arn", sa.Text),
     sa.Column("alias", sa.Text),
+    # Of a key that was brought: what its material is known by.
+    sa.Column("fingerprint", sa.Text),
+    # What was wrapped, as the message had it: until it's imported, refused or withdrawn, and no longer.
+    sa.Column("wrapped", sa.Text),
+    # Whether an import was begun whose end isn't known.
+    sa.Column("import_begun", sa.Boolean, nullable=False, server_default=sa.false()),
     # What the provider encrypts with under it, as it was last seen; null as long as that was never told.
     sa.Column("material_id", sa.Text),
 )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import HeldReason, Job, JobState
-from rekeyd.domain.key import KeyState
+from rekeyd.domain.key import KeyState, PlacedKey, WrappedKey, placed_key
 from rekeyd.domain.objects import CarryState, Location, ObjectVersion
 
 SEGMENT_OBJECTS_MAX = 1000
@@ -55,8 +55,26 @@ class TenantKey:
     alias: str | None
     created_at: float
     changed_at: float
+    fingerprint: str | None = None
+    """Of a key that was brought: what its material is known by."""
+    import_begun: bool = False
+    """Whether it may be in the key service although no place is known: its import was begun, and never ended."""
     material_id: str | None = None
     """What the provider encrypts with under it, as it was last seen; None as long as that was never told."""
+
+    @property
+    def placed(self) -> PlacedKey | None:
+        """Where it is; None while it is still to be imported."""
+        return placed_key(self.kind, self.arn, self.alias)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingImport:
+    """What is to become a key of the key service."""
+
+    wrapped: WrappedKey
+    begun_before: bool
+    """Whether an attempt before may have made the key already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,5 +231,6 @@ StoreAction = Literal[
     "conditions.proven",  # the stores were shown to heed conditions
     "uploads.abort_intended",  # unfinished uploads in the target are about to be given up
     "evidence.write_intended",  # evidence and certificate are about to be written to the target
+    "alias.pointed",  # the alias that we keep for the tenant leads to another key
     "evidence.written",  # the evidence stands in the target, with this root
 ]

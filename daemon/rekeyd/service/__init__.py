@@ -18,18 +18,21 @@ from rekeyd.settings import Settings
 if TYPE_CHECKING:
     from rekeyd.domain.certificate import Certificate
     from rekeyd.domain.custody import WrappingKey
+    from rekeyd.domain.offer import AnswerDocument, OfferDocument
     from rekeyd.domain.signed import PublicKey
-    from rekeyd.ledger.port import Ledger
+    from rekeyd.ledger.port import Ledger, TenantKey
     from rekeyd.transfer.rekey_estimate import RotationEstimate
 
 __all__ = [
     "CheckFinding",
     "PostureRequest",
+    "accept_key",
     "admission",
     "check",
     "check_unknown_tenant",
     "estimate_rotation",
     "look_at_key",
+    "offer_key",
     "open_ledger",
     "prove",
     "serve",
@@ -78,6 +81,24 @@ async def wrapping_key(settings: Settings) -> WrappingKey:
     from rekeyd.service import custody  # noqa: PLC0415 - see above
 
     return await custody.wrapping_key(settings)
+
+
+async def offer_key(
+    settings: Settings, ledger: Ledger, tenant: str, principal: str, ref: str | None
+) -> OfferDocument:
+    """See `rekeyd.service.offers.offer_key`."""
+    from rekeyd.service import offers  # noqa: PLC0415 - see above
+
+    return await offers.offer_key(settings, ledger, tenant, principal, ref)
+
+
+async def accept_key(
+    settings: Settings, ledger: Ledger, tenant: str, principal: str, document: AnswerDocument
+) -> TenantKey:
+    """See `rekeyd.service.offers.accept_key`."""
+    from rekeyd.service import offers  # noqa: PLC0415 - see above
+
+    return await offers.accept_key(settings, ledger, tenant, principal, document)
 
 
 async def prove(settings: Settings, certificate: Certificate, key: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rekeyd import __version__
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.job import RotateMessage, read_job_message
+from rekeyd.domain.key import KmsKey, key_ref
 from rekeyd.jobs.rotation_plan import plan_rotation
 from rekeyd.ledger.port import Ledger
 from rekeyd.service.adapters import open_stores, plan_limits
@@ -25,10 +26,14 @@ async def estimate_rotation(settings: Settings, ledger: Ledger, raw: bytes) -> R
     record, _ = await ledger.placement(message.tenant)
     if record is None or record.target is None or record.phase != "dedicated":
         raise RefusedError("tenant", "isn't dedicated: only a dedicated one's key can be rotated")
-    key_arn = None if message.key is None else message.key.arn
-    if any(key.arn == key_arn and key.tenant != message.tenant for key in await ledger.tenant_keys()):
+    ref = None if message.key is None else key_ref(message.key)
+    known = [key for key in await ledger.tenant_keys() if ref is not None and ref in (key.ref, key.arn)]
+    if any(key.tenant != message.tenant for key in known):
         raise RefusedError("key", "belongs to another tenant")
     if record.target.store not in settings.stores:
         raise RefusedError(f"stores.{record.target.store}", f"is needed to list {record.target}")
     async with open_stores(settings, Metrics(__version__)) as stores:
-        return await plan_rotation(stores[record.target.store], record, message, plan_limits(settings.limits))
+        # One that is still to be imported has no place; it will be in an account of ours.
+        arn = known[0].arn if known else message.key.arn if isinstance(message.key, KmsKey) else None
+        store = stores[record.target.store]
+        return await plan_rotation(store, record, message, arn, plan_limits(settings.limits))

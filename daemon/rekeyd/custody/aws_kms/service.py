@@ -24,7 +24,7 @@ from rekeyd.domain.custody import (
     SwitchedKey,
 )
 from rekeyd.domain.errors import CustodyError
-from rekeyd.domain.key import KeyDescription, KmsKey, WrappedKey
+from rekeyd.domain.key import KeyDescription, PlacedKey, WrappedKey
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,14 +82,16 @@ class AwsKms:
                 faults[arn] = str(error)
         return faults
 
-    async def describe(self, key: KmsKey) -> KeyDescription | None:
+    async def describe(self, key: PlacedKey) -> KeyDescription | None:
         """What KMS says of the key and of its alias, with one DescribeKey for each. See the port."""
         async with self._gate.as_ourselves(key.region) as calls:
             described = await calls.describe(key.arn)
         if described is None:
             return None
-        async with self._gate.as_ourselves(key.alias_region) as calls:
-            alias = await calls.describe(key.alias)
+        alias = None
+        if key.alias is not None:
+            async with self._gate.as_ourselves(key.alias_region) as calls:
+                alias = await calls.describe(key.alias)
         material_id = described.get("CurrentKeyMaterialId")
         try:
             return KeyDescription(

@@ -41,7 +41,7 @@ from rekeyd.domain.errors import (
     KeyRefusedError,
     KeyStateError,
 )
-from rekeyd.domain.key import KEY_ARN, KeyDescription, KmsKey, WrappedKey
+from rekeyd.domain.key import KEY_ARN, KeyDescription, KmsKey, PlacedKey, WrappedKey
 
 _ACCOUNT = "111122223333"
 _DAY_SECONDS = 24 * 3600
@@ -74,6 +74,10 @@ class MemoryCustody:
         self.errands: list[Errand] = []
         """On whose behalf keys were to be switched."""
 
+    def arn_of(self, fingerprint: str, region: str) -> str:
+        """The key that was made of this material. Raises KeyError where there is none."""
+        return self.aliases[self._alias_arn(region, material_alias(fingerprint))]
+
     def add(self, key: KmsKey) -> StoredKey:
         """Make an enabled key, and point its alias at it."""
         self.aliases[key.alias] = key.arn
@@ -83,14 +87,14 @@ class MemoryCustody:
         """The provider rotates a key under its ARN (kms:RotateKeyOnDemand, or by itself once a year)."""
         self.keys[arn].rotations += 1
 
-    async def describe(self, key: KmsKey) -> KeyDescription | None:
+    async def describe(self, key: PlacedKey) -> KeyDescription | None:
         """See the port."""
         self.descriptions += 1
         self._reach(key.arn)
         stored = self._look_up(key.arn)
         if stored is None:
             return None
-        target_arn = self.aliases.get(key.alias)
+        target_arn = None if key.alias is None else self.aliases.get(key.alias)
         pointed = None if target_arn is None else self._look_up(target_arn)
         return KeyDescription(
             arn=key.arn,

@@ -51,6 +51,7 @@ from rekeyd.ledger.sql.commits import CommitObserver, GroupCommits
 from rekeyd.ledger.sql.engine import (
     check_revision,
     check_there,
+    cut_log,
     make_private_file,
     migrate,
     reading_engine,
@@ -58,6 +59,7 @@ from rekeyd.ledger.sql.engine import (
     writing_engine,
 )
 from rekeyd.ledger.sql.evidence_methods import EvidenceMethods
+from rekeyd.ledger.sql.key_methods import KeyMethods
 from rekeyd.ledger.sql.revocation_methods import RevocationMethods
 from rekeyd.ledger.sql.rotation_methods import RotationMethods
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
@@ -70,7 +72,7 @@ RecordCounter = Callable[[int], None]
 """Told how many records a committed write has appended to the audit trail."""
 
 
-class SqlLedger(EvidenceMethods, RevocationMethods, RotationMethods):
+class SqlLedger(EvidenceMethods, KeyMethods, RevocationMethods, RotationMethods):
     """The port `Ledger`. Made by `open`, and ended by `close`."""
 
     def __init__(
@@ -180,7 +182,9 @@ class SqlLedger(EvidenceMethods, RevocationMethods, RotationMethods):
         return await self._write(jobs.resume_job, job_id, principal)
 
     async def cancel_job(self, job_id: str, principal: str) -> Job:
-        return await self._write(jobs.cancel_job, job_id, principal)
+        job = await self._write(jobs.cancel_job, job_id, principal)
+        await self._overwrite()
+        return job
 
     async def claims_end_in(self, job_id: str) -> float:
         return await self._read(jobs.claims_end_in, job_id)
@@ -355,6 +359,12 @@ class SqlLedger(EvidenceMethods, RevocationMethods, RotationMethods):
         if isinstance(result, Refusal):
             raise result.error
         return result
+
+    async def _overwrite(self) -> None:
+        try:
+            await cut_log(self._writing)
+        except SQLAlchemyError as error:
+            raise LedgerError(f"the ledger's log could not be cut: {error}") from error
 
     async def _read(self, query: Callable[..., T], *arguments: object) -> T:
         try:

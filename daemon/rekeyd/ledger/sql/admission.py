@@ -8,11 +8,12 @@ import sqlalchemy as sa
 
 from rekeyd.domain.errors import ConflictError, RefusedError
 from rekeyd.domain.job import MigrateMessage, ReceivedJob
-from rekeyd.domain.key import KmsKey
+from rekeyd.domain.key import CustomerKey, key_ref
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import Admission
-from rekeyd.ledger.schema import UNFINISHED_JOB, jobs, keys, locations, moves, placements
+from rekeyd.ledger.schema import UNFINISHED_JOB, jobs, locations, moves, placements
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
+from rekeyd.ledger.sql.keys import check_key, store_key
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
@@ -36,14 +37,14 @@ class Offer:
         return self.received.message.tenant
 
     @property
-    def key(self) -> KmsKey:
+    def key(self) -> CustomerKey:
         message = self.received.message
         assert isinstance(message, MigrateMessage), "nothing else has a source"
         return message.key
 
     @property
     def key_ref(self) -> str:
-        return self.key.arn
+        return key_ref(self.key)
 
 
 def admit(tx: Transaction, offer: Offer) -> Admission | Refusal:
@@ -54,7 +55,7 @@ def admit(tx: Transaction, offer: Offer) -> Admission | Refusal:
             return Admission(read_job(tx.db, offer.id), created=False)
         _check_placement(tx, offer)
         _check_locations(tx, offer)
-        _check_key(tx, offer)
+        check_key(tx, offer.tenant, offer.key)
     except (ConflictError, RefusedError) as error:
         return refused(tx, arrival, error)
     _store(tx, offer, arrival)
@@ -108,28 +109,8 @@ def _within(prefix: str) -> sa.ColumnElement[bool]:
     return sa.and_(locations.c.prefix >= prefix, locations.c.prefix < prefix[:-1] + "0")
 
 
-def _check_key(tx: Transaction, offer: Offer) -> None:
-    owner = tx.db.execute(sa.select(keys.c.tenant).where(keys.c.ref == offer.key_ref)).scalar_one_or_none()
-    if owner is not None and owner != offer.tenant:
-        raise RefusedError("key", "belongs to another tenant")
-
-
 def _store(tx: Transaction, offer: Offer, arrival: Arrival) -> None:
-    now = tx.now()
-    tx.db.execute(
-        tx.insert(keys)
-        .values(
-            ref=offer.key_ref,
-            tenant=offer.tenant,
-            kind=offer.key.kind,
-            state="pending",
-            created_at=now,
-            changed_at=now,
-            arn=offer.key.arn,
-            alias=offer.key.alias,
-        )
-        .on_conflict_do_nothing()
-    )
+    store_key(tx, offer.tenant, offer.key)
     _place(tx, offer)
     store_job(
         tx,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError, RefusedError
-from rekeyd.domain.job import OVERTAKING_RANKS, PRIORITY_RANKS, ReceivedJob
+from rekeyd.domain.job import OVERTAKING_RANKS, PRIORITY_RANKS, ReceivedJob, key_of
+from rekeyd.domain.key import KnownKey, WrappedKey, key_ref
 from rekeyd.ledger.schema import jobs
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
 
@@ -19,6 +22,15 @@ class Arrival:
 
     received: ReceivedJob
     principal: str
+
+
+def stored_body(received: ReceivedJob) -> str:
+    """The body as it is kept: without what was wrapped, which is kept apart, until it's imported and no longer."""
+    key = key_of(received.message)
+    if not isinstance(key, WrappedKey):
+        return received.body
+    known = KnownKey(kind="known", ref=key_ref(key))
+    return canonical_json(json.loads(received.body) | {"key": known.model_dump()})
 
 
 def is_known(tx: Transaction, arrival: Arrival) -> bool:
@@ -64,7 +76,7 @@ def store_job(
             tenant=message.tenant,
             move_id=move_id,
             key_ref=key_ref,
-            body=arrival.received.body,
+            body=stored_body(arrival.received),
             body_sha256=arrival.received.body_sha256,
             grace_seconds=grace_seconds,
             priority=rank,

@@ -20,6 +20,7 @@ BUSY_SECONDS_MAX = 10.0
 """How long a write waits for another process's before it fails."""
 READERS_MAX = 4
 """Connections for reading. In WAL mode readers and the writer don't block each other (sqlite.org/wal.html)."""
+_CUTTING_MILLISECONDS_MAX = 200
 READER_WAIT_SECONDS_MAX = 10.0
 """How long a read waits for one of them."""
 
@@ -92,13 +93,33 @@ def writing_engine(path: Path) -> AsyncEngine:
         connections=1,
         begin="BEGIN IMMEDIATE",
         # FULL: a commit in WAL mode survives a power failure (sqlite.org/pragma.html#pragma_synchronous).
-        pragmas=("synchronous = FULL", "foreign_keys = ON"),
+        # secure_delete: what was wrapped is overwritten with zeros once it's forgotten, not only let go of.
+        pragmas=("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"),
     )
 
 
 def reading_engine(path: Path) -> AsyncEngine:
     """A few connections that can't write. A transaction sees one state of the database throughout."""
     return _engine(path, connections=READERS_MAX, begin="BEGIN", pragmas=("query_only = ON",))
+
+
+async def cut_log(engine: AsyncEngine) -> bool:
+    """Move the write-ahead log into the database and cut it to nothing: what was overwritten is in neither, then.
+
+    Gives whether that was done: somebody who reads just now prevents it, and isn't waited for
+    (sqlite.org/pragma.html#pragma_wal_checkpoint, "SQLITE_CHECKPOINT_TRUNCATE").
+    """
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None, "an open connection has one"
+        await driver.execute(f"PRAGMA busy_timeout = {_CUTTING_MILLISECONDS_MAX}")
+        try:
+            cursor = await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy, _, _ = await cursor.fetchone()
+            await cursor.close()
+        finally:
+            await driver.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS_MAX * 1000)}")
+    return not busy
 
 
 def _engine(path: Path, *, connections: int, begin: str, pragmas: tuple[str, ...]) -> AsyncEngine:

@@ -31,6 +31,7 @@ from rekeyd.ledger.schema import (
 )
 from rekeyd.ledger.sql.claims import CLAIMABLE_STATES, FENCED_OUT, change_job, end_segment_claims
 from rekeyd.ledger.sql.cutting import forget_refusals
+from rekeyd.ledger.sql.keys import forget_wrapped
 from rekeyd.ledger.sql.placements import (
     awaits_opening,
     change_key_state,
@@ -231,6 +232,10 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         return former
     if former.state not in CANCELLABLE_STATES:
         raise ConflictError(f"{job_id} is {former.state}: it can't be cancelled any more")
+    if former.kind == "reinstate" and former.started_at is not None:
+        raise ConflictError(
+            f"{job_id} has begun to give access back: let it end, or hand in another revocation, which closes all again"
+        )
     if awaits_opening(tx.db, former):
         raise ConflictError(f"{job_id} is amid its switch, which is final: writers wait until it has ended")
     tx.db.execute(
@@ -239,10 +244,18 @@ def cancel_job(tx: Transaction, job_id: str, principal: str) -> Job:
         .values(state="cancelled", held_reason=None, finished_at=DatabaseTime(), **FENCED_OUT)
     )
     end_segment_claims(tx.db, job_id)
+    _forget_what_nobody_names(tx, former.key_ref)
     if former.state == "running" and not _tenant_is_worked_on(tx, former.tenant):
         end_pause_in_force(tx, former.tenant, actor=principal, job=job_id)
     _record(tx, "job.cancelled", former, principal, former=former.state)
     return read_job(tx.db, job_id)
+
+
+def _forget_what_nobody_names(tx: Transaction, key_ref: str) -> None:
+    """What was wrapped for a key isn't kept once no job is left that would have it imported."""
+    unfinished = sa.select(jobs.c.id).where(jobs.c.key_ref == key_ref, sa.text(UNFINISHED_JOB))
+    if tx.db.execute(unfinished.limit(1)).first() is None:
+        forget_wrapped(tx, key_ref)
 
 
 def claims_end_in(db: Connection, job_id: str) -> float:

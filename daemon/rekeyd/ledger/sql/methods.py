@@ -19,5 +19,9 @@ class Transactions:
         """Run it in a transaction that writes."""
 
     @abstractmethod
+    async def _overwrite(self) -> None:
+        """Have nothing left of what was forgotten, in no file of the ledger's."""
+
+    @abstractmethod
     async def _read(self, query: Callable[..., T], *arguments: object) -> T:
         """Run it in a transaction that reads."""

@@ -230,7 +230,7 @@ def dedicated_by(db: Connection, job: Job) -> bool:
     record = read_record(db, job.tenant)
     if record is None or record.phase != "dedicated":
         return False
-    return (record.source, record.target, record.key_ref) == (job.source, job.target, job.key.arn)
+    return (record.source, record.target, record.key_ref) == (job.source, job.target, job.key_ref)
 
 
 def check_may_list(db: Connection, job: Job) -> None:
@@ -243,7 +243,7 @@ def check_may_list(db: Connection, job: Job) -> None:
     phase = None if record is None else record.phase
     if job.in_place:
         if not rekeyed_by(record, job):
-            raise ConflictError(f"{job.tenant} is {phase}: its placement doesn't lead to {job.key.arn} here")
+            raise ConflictError(f"{job.tenant} is {phase}: its placement doesn't lead to {job.key_ref} here")
     elif phase in ("dedicated", "revoked"):
         raise ConflictError(f"{job.tenant} is {phase}: nothing more is copied")
 
@@ -253,7 +253,7 @@ def rekeyed_by(record: PlacementRecord | None, job: Job) -> bool:
     if record is None or record.phase != "dedicated" or record.target is None:
         return False
     bucket = (record.target.store, record.target.bucket)
-    return (*bucket, record.key_ref) == (job.target.store, job.target.bucket, job.key.arn)
+    return (*bucket, record.key_ref) == (job.target.store, job.target.bucket, job.key_ref)
 
 
 def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
@@ -271,7 +271,7 @@ def record_of_move(tx: Transaction, claim: JobClaim) -> PlacementRecord:
         if not dedicated_by(tx.db, job):
             raise ConflictError(f"{job.tenant} is dedicated in {record.target} under {record.key_ref}")
         return record
-    key_ref = job.key.arn
+    key_ref = job.key_ref
     key_state = tx.db.execute(sa.select(keys.c.state).where(keys.c.ref == key_ref)).scalar_one()
     record = replace(record, key_ref=key_ref, key_state=key_state)
     if in_effect(record, tx.now()).phase == "shared":

@@ -10,16 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from rekeyd.domain.errors import RefusedError, UnknownJobError
-from rekeyd.domain.job import (
-    Counts,
-    HeldReason,
-    Job,
-    JobState,
-    MigrateMessage,
-    RotateMessage,
-    job_message,
-)
-from rekeyd.domain.key import KeyState, KmsKey
+from rekeyd.domain.job import Counts, HeldReason, Job, JobState, job_message, key_of
+from rekeyd.domain.key import KeyState, KmsKey, NamedKey
 from rekeyd.domain.objects import Location
 from rekeyd.ledger.port import LedgerSummary
 from rekeyd.ledger.schema import UNFINISHED_JOB, DatabaseTime, jobs, keys, moves, tallies
@@ -108,7 +100,15 @@ def _key_pairs(rows: Iterable[Any]) -> Iterable[tuple[KeyState, int]]:
 
 def _with_locations() -> sa.Select[Any]:
     return (
-        sa.select(jobs, moves.c.source, moves.c.target, keys.c.arn, keys.c.alias)
+        sa.select(
+            jobs,
+            moves.c.source,
+            moves.c.target,
+            keys.c.arn,
+            keys.c.alias,
+            keys.c.fingerprint,
+            keys.c.kind.label("key_kind"),
+        )
         .join(moves, moves.c.id == jobs.c.move_id)
         .join(keys, keys.c.ref == jobs.c.key_ref)
     )
@@ -134,14 +134,16 @@ def _tallies(db: Connection, move_ids: Sequence[int]) -> Mapping[int, Tally]:
 
 def _job(row: Any, counts: Counts) -> Job:  # noqa: ANN401 - a row's columns are what the query says
     message = job_message(json.loads(row.body))
-    named = message.key if isinstance(message, MigrateMessage | RotateMessage) else None
+    named = key_of(message)
+    # Another alias of a key that is known counts for the job that names it.
+    alias = named.alias if isinstance(named, KmsKey) and named.arn == row.arn else row.alias
     return Job(
         message=message,
         source=Location.parse(row.source),
         target=Location.parse(row.target),
         grace_seconds=row.grace_seconds,
         move_id=row.move_id,
-        key=named or KmsKey(kind="kms", arn=row.arn, alias=row.alias),
+        named_key=NamedKey(row.key_ref, row.key_kind, row.arn, alias, row.fingerprint),
         state=row.state,
         phase=row.phase,
         held_reason=row.held_reason,

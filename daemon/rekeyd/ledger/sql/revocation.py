@@ -13,6 +13,7 @@ from rekeyd.domain.audit import canonical_json
 from rekeyd.domain.errors import ConflictError, RefusedError
 from rekeyd.domain.job import (
     OVERTAKING_KINDS,
+    UNFINISHED_STATES,
     Job,
     ReinstateMessage,
     RevokeMessage,
@@ -26,6 +27,7 @@ from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
 from rekeyd.ledger.schema import UNFINISHED_JOB, UNFINISHED_SEGMENT, DatabaseTime, jobs, keys, moves, segments
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
 from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.keys import check_same_material, forget_wrapped, store_key, tenant_keys
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.rotation import admit_rotation
@@ -49,9 +51,13 @@ def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
         if is_known(tx, arrival):
             return Admission(read_job(tx.db, message.id), created=False)
         record = _record_to_change(tx, arrival)
+        if isinstance(message, ReinstateMessage) and message.key is not None:
+            check_same_material(tx, message.tenant, message.key)
     except (ConflictError, RefusedError) as error:
         return refused(tx, arrival, error)
     assert record.key_ref is not None, "checked before"
+    if isinstance(message, ReinstateMessage) and message.key is not None:
+        store_key(tx, message.tenant, message.key)
     store_job(
         tx,
         arrival,
@@ -120,34 +126,13 @@ def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     return lifted
 
 
-def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
-    """Keys, the oldest first."""
-    query = sa.select(keys).order_by(keys.c.tenant, keys.c.created_at, keys.c.ref)
-    if tenant is not None:
-        query = query.where(keys.c.tenant == tenant)
-    return [
-        TenantKey(
-            ref=row.ref,
-            tenant=row.tenant,
-            kind=row.kind,
-            state=row.state,
-            former_state=row.former_state,
-            arn=row.arn,
-            alias=row.alias,
-            created_at=row.created_at,
-            changed_at=row.changed_at,
-            material_id=row.material_id,
-        )
-        for row in db.execute(query)
-    ]
-
-
 def withdraw_key(
     tx: Transaction, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
 ) -> None:
     """Record that a key is withdrawn, and how."""
     change_job(tx.db, claim)
     (key,) = [each for each in tenant_keys(tx.db, claim.job.tenant) if each.ref == ref]
+    forget_wrapped(tx, ref)
     if key.state == state:
         return
     former = key.former_state if key.state in ("revoked", "destroyed") else key.state
@@ -218,6 +203,8 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
     assert record is not None, "a job that was admitted has a placement"
     message = job.message
     destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
+    # What a reinstatement has begun to open is to be closed again, by this job and no other.
+    opened = record.revoked_by != job.id and _end_reinstating(tx, job, record.revoked_by, actor)
     others = tx.db.execute(
         sa.select(jobs.c.id).where(
             jobs.c.tenant == job.tenant,
@@ -239,9 +226,41 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
             former=former.state,
             by=job.id,
         )
-    revoked = revoke(record, tx.now(), job.id, takes_over=destroys)
+    revoked = revoke(record, tx.now(), job.id, takes_over=destroys or opened)
     write_record(tx, record, revoked, actor=actor, job=job.id)
     return revoked
+
+
+def _end_reinstating(tx: Transaction, job: Job, revoked_by: str | None, actor: str) -> bool:
+    """End what is under way to lift the revocation; gives whether anything of that was ever begun."""
+    reinstating = tx.db.execute(
+        sa.select(jobs.c.id, jobs.c.state, jobs.c.started_at, jobs.c.body).where(
+            # One that was asked for later is about a later state of things: an older revocation, tried again, is not.
+            jobs.c.tenant == job.tenant,
+            jobs.c.kind == "reinstate",
+            jobs.c.created_at <= job.created_at,
+        )
+    ).all()
+    begun = False
+    for each in reinstating:
+        if json.loads(each.body)["undoes"] != revoked_by:
+            continue
+        begun = begun or each.started_at is not None
+        if each.state not in UNFINISHED_STATES:
+            continue
+        tx.db.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == each.id)
+            .values(
+                state="cancelled",
+                held_reason=None,
+                error=f"revoked anew by {job.id}",
+                finished_at=DatabaseTime(),
+                **FENCED_OUT,
+            )
+        )
+        tx.record("job.cancelled", actor=actor, tenant=job.tenant, job=each.id, former=each.state, by=job.id)
+    return begun
 
 
 def _change_key(

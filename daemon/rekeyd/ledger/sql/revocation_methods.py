@@ -8,7 +8,7 @@ from rekeyd.domain.job import Job, ReceivedJob
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
-from rekeyd.ledger.sql import arrivals, revocation
+from rekeyd.ledger.sql import arrivals, keys, revocation
 from rekeyd.ledger.sql.methods import Transactions
 
 
@@ -28,12 +28,13 @@ class RevocationMethods(Transactions):
         return await self._write(revocation.lift_revocation, claim)
 
     async def tenant_keys(self, tenant: str | None = None) -> Sequence[TenantKey]:
-        return await self._read(revocation.tenant_keys, tenant)
+        return await self._read(keys.tenant_keys, tenant)
 
     async def withdraw_key(
         self, claim: JobClaim, ref: str, state: KeyState, details: Mapping[str, object]
     ) -> None:
         await self._write(revocation.withdraw_key, claim, ref, state, details)
+        await self._overwrite()
 
     async def tenant_moves_of(self, tenant: str) -> Sequence[TenantMove]:
         return await self._read(revocation.tenant_moves_of, tenant)

@@ -8,13 +8,14 @@ import sqlalchemy as sa
 
 from rekeyd.domain.errors import ConflictError, RefusedError
 from rekeyd.domain.job import RotateMessage
-from rekeyd.domain.key import KmsKey
+from rekeyd.domain.key import key_ref
 from rekeyd.domain.objects import Location
 from rekeyd.domain.tenant import PlacementRecord, rekey
 from rekeyd.ledger.port import Admission, JobClaim
 from rekeyd.ledger.schema import keys, moves
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
 from rekeyd.ledger.sql.claims import change_job
+from rekeyd.ledger.sql.keys import check_key, store_key
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.transaction import Refusal, Transaction
@@ -30,17 +31,17 @@ def admit_rotation(tx: Transaction, arrival: Arrival, message: RotateMessage) ->
             return Admission(read_job(tx.db, message.id), created=False)
         record = _dedicated(tx, message.tenant)
         if message.key is not None:
-            _check_key(tx, message.tenant, message.key)
+            check_key(tx, message.tenant, message.key)
     except (ConflictError, RefusedError) as error:
         return refused(tx, arrival, error)
     assert record.key_ref is not None, "a dedicated tenant has a key"
     if message.key is not None:
-        _store_key(tx, message.tenant, message.key)
+        store_key(tx, message.tenant, message.key)
     store_job(
         tx,
         arrival,
         move_id=_move_id(tx, record),
-        key_ref=record.key_ref if message.key is None else message.key.arn,
+        key_ref=record.key_ref if message.key is None else key_ref(message.key),
         grace_seconds=0,
         details={"former_key": record.key_ref, "target": str(record.target)},
     )
@@ -54,12 +55,12 @@ def redirect_key(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     record = read_record(tx.db, job.tenant)
     if record is None or record.target is None or not _is_here(record.target, job.target):
         raise ConflictError(f"{job.tenant} isn't dedicated in {job.target.bucket}")
-    changed = rekey(record, job.key.arn)
+    changed = rekey(record, job.key_ref)
     write_record(tx, record, changed, actor=claim.holder, job=job.id)
     # What was proven is this alias: it is what is watched from now on.
-    tx.db.execute(sa.update(keys).where(keys.c.ref == job.key.arn).values(alias=job.key.alias))
-    details = {"former_key": record.key_ref, "alias": job.key.alias}
-    _change_key_state(tx, claim, job.key.arn, "active", details)
+    tx.db.execute(sa.update(keys).where(keys.c.ref == job.key_ref).values(alias=job.named_key.alias))
+    details = {"former_key": record.key_ref, "alias": job.named_key.alias}
+    _change_key_state(tx, claim, job.key_ref, "active", details)
     return changed
 
 
@@ -98,35 +99,6 @@ def _dedicated(tx: Transaction, tenant: str) -> PlacementRecord:
     if record.phase != "dedicated":
         raise RefusedError("tenant", f"is {record.phase}: only a dedicated one's key can be rotated")
     return record
-
-
-def _check_key(tx: Transaction, tenant: str, key: KmsKey) -> None:
-    known = tx.db.execute(
-        sa.select(keys.c.tenant, keys.c.state).where(sa.or_(keys.c.ref == key.arn, keys.c.arn == key.arn))
-    ).all()
-    if any(owner != tenant for owner, _ in known):
-        raise RefusedError("key", "belongs to another tenant")
-    unfit = [state for _, state in known if state not in _ROTATED_TO]
-    if unfit:
-        raise RefusedError("key", f"is {unfit[0]}: nothing can be written under it")
-
-
-def _store_key(tx: Transaction, tenant: str, key: KmsKey) -> None:
-    now = tx.now()
-    tx.db.execute(
-        tx.insert(keys)
-        .values(
-            ref=key.arn,
-            tenant=tenant,
-            kind=key.kind,
-            state="pending",
-            created_at=now,
-            changed_at=now,
-            arn=key.arn,
-            alias=key.alias,
-        )
-        .on_conflict_do_nothing()
-    )
 
 
 def _move_id(tx: Transaction, record: PlacementRecord) -> int:

@@ -36,7 +36,7 @@ class Terms:
 
 def terms_of(job: Job) -> Terms:
     """Those of a job."""
-    return Terms(job.key.arn, job.verify)
+    return Terms(job.key_ref, job.verify)
 
 
 def read_terms(db: Connection, move_id: int) -> Terms | None:
