@@ -13,7 +13,7 @@ import pytest
 
 from rekeyd.domain.custody import Errand, KeyHome, OfferAnswer, tenant_alias
 from rekeyd.domain.errors import KeyRefusedError, KeyStateError, RefusedError
-from rekeyd.domain.key import WrappedKey
+from rekeyd.domain.key import KmsKey, WrappedKey
 from tests.contract.custodies import (
     HOME,
     MemoryWorld,
@@ -210,6 +210,10 @@ async def test_an_offer_is_accepted_and_nobody_but_the_service_saw_the_key(
     assert await world.state_of(offer.ref) == "Enabled"
     assert await world.pointed(accepted.alias_arn) == offer.ref
     assert accepted.fingerprint.startswith("kms:")
+    named = KmsKey(kind="kms", arn=accepted.arn, alias=accepted.alias_arn)
+    described = await world.custody.describe(named)
+    assert described is not None
+    assert described.material_id == accepted.fingerprint.removeprefix("kms:")
     assert any(each.operation == "kms:ImportKeyMaterial" for each in accepted.requests)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import pytest
@@ -16,7 +17,7 @@ from rekeyd.custody.aws_kms import AwsKms, KmsAccess
 from rekeyd.custody.memory import MemoryCustody
 from rekeyd.custody.port import Custody
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError
-from rekeyd.domain.key import KmsKey, key_finding
+from rekeyd.domain.key import KeyDescription, KmsKey, key_finding
 from rekeyd.sandbox import Sandbox
 
 REGION = "us-east-1"
@@ -213,6 +214,18 @@ async def test_an_enabled_key_with_its_alias_will_do(custody: Custody, world: Wo
     assert key_finding(key, described, REGION) is None
 
 
+async def test_what_a_key_encrypts_with_is_told_alike_each_time_or_not_at_all(
+    custody: Custody, world: World, alias: str
+) -> None:
+    keys = [await world.make_key(f"{alias}-{number}") for number in range(2)]
+
+    told = [[await custody.describe(key) for _ in range(2)] for key in keys]
+
+    materials = [{each.material_id for each in twice if each is not None} for twice in told]
+    assert [len(each) for each in materials] == [1, 1]
+    assert materials == [{None}, {None}] or not materials[0] & materials[1]
+
+
 async def test_a_description_is_never_stale(custody: Custody, world: World, alias: str) -> None:
     key = await world.make_key(alias)
     assert await fault_of(custody, key) is None
@@ -380,6 +393,25 @@ async def test_an_answer_without_sense_is_no_description(
         await describe(scripted.endpoint_url)
 
 
+async def test_the_material_that_kms_names_is_told(scripted: ScriptedKms) -> None:
+    about = {
+        "Arn": KEY.arn,
+        "KeyState": "Enabled",
+        "KeyUsage": "ENCRYPT_DECRYPT",
+        "KeySpec": "SYMMETRIC_DEFAULT",
+    }
+    named = about | {"CurrentKeyMaterialId": "5f" * 32}
+    scripted.answers.extend(
+        partial(web.json_response, {"KeyMetadata": each}) for each in (named, named, about)
+    )
+
+    first, second = await describe(scripted.endpoint_url), await describe(scripted.endpoint_url)
+
+    assert isinstance(first, KeyDescription)
+    assert isinstance(second, KeyDescription)
+    assert (first.material_id, second.material_id) == ("5f" * 32, None)
+
+
 async def test_a_service_that_says_nothing_is_given_up(scripted: ScriptedKms) -> None:
     scripted.answers.append(30.0)
     began_at = asyncio.get_running_loop().time()
@@ -393,6 +425,19 @@ async def test_a_service_that_says_nothing_is_given_up(scripted: ScriptedKms) ->
 async def test_a_service_that_is_not_there() -> None:
     with pytest.raises(CustodyError, match=KEY.arn):
         await describe("http://127.0.0.1:9")
+
+
+async def test_memory_rotates_under_the_same_arn_when_told_to() -> None:
+    custody = MemoryCustody()
+    custody.add(KEY)
+    before = await custody.describe(KEY)
+    custody.rotate(KEY.arn)
+    after = await custody.describe(KEY)
+
+    assert before is not None
+    assert after is not None
+    assert None not in (before.material_id, after.material_id)
+    assert before.material_id != after.material_id
 
 
 async def test_memory_fails_when_told_to() -> None:

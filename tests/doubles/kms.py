@@ -70,11 +70,22 @@ class Key:
     tokens: dict[bytes, tuple[str, float]] = field(default_factory=dict)
     expiration_model: str = ""
     deletes_at: float | None = None
+    rotations: int = 0
     private: rsa.RSAPrivateKey | None = None
 
     @property
     def key_id(self) -> str:
         return self.arn.rpartition("/")[2]
+
+    @property
+    def material_id(self) -> str:
+        return hashlib.sha256(f"{self.arn} {self.material!r} {self.rotations}".encode()).hexdigest()
+
+    @property
+    def about_material(self) -> Mapping[str, str]:
+        """Only symmetric keys that have any say what they encrypt with now (KeyMetadata's CurrentKeyMaterialId)."""
+        told = self.spec == "SYMMETRIC_DEFAULT" and self.state != "PendingImport"
+        return {"CurrentKeyMaterialId": self.material_id} if told else {}
 
 
 @cache
@@ -253,6 +264,7 @@ class _Call:
             "KeySpec": key.spec,
             "KeyUsage": key.usage,
             "Origin": key.origin,
+            **key.about_material,
             **({} if key.deletes_at is None else {"DeletionDate": key.deletes_at}),
         }
 
@@ -338,7 +350,7 @@ class _Call:
             raise RefusalError("IncorrectKeyMaterialException")
         key.material, key.state = digest, "Enabled"
         key.expiration_model = self.asked["ExpirationModel"]
-        return {"KeyId": key.arn, "KeyMaterialId": hashlib.sha256(key.arn.encode() + digest).hexdigest()}
+        return {"KeyId": key.arn, "KeyMaterialId": key.material_id}
 
     def _DeleteImportedKeyMaterial(self) -> Mapping[str, Any]:  # noqa: N802
         key = self._key("DeleteImportedKeyMaterial")

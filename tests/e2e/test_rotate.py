@@ -72,6 +72,27 @@ async def test_after_a_rotation_nothing_needs_the_former_key(scene: Scene) -> No
     await scene.assert_audit_whole()
 
 
+async def test_the_data_follow_the_alias_when_the_tenant_points_it_at_another_key(scene: Scene) -> None:
+    await scene.open(limits={"key_watch_seconds": 1})
+    acme = await scene.tenant("acme", mixed_items(20))
+    rotated = await with_another_key(scene, acme)
+    await scene.send(acme.message())
+    async with scene.serving() as served, scene.ledger() as ledger:
+        await ledger.until_state(JOB, "completed")
+        alias = acme.alias_arn.rpartition(":")[2]
+        await scene.clients.kms.update_alias(AliasName=alias, TargetKeyId=rotated.key_arn)
+        await served.until_logged("rotation_enqueued")
+        (job_id,) = [job["id"] for job in await scene.ask("jobs") if job["kind"] == "rotate"]
+        done = await ledger.until_state(job_id, "completed")
+        assert (done.admitted_by, done.key.arn, done.key.alias) == ("rekeyd", rotated.key_arn, acme.alias_arn)
+        states = {key["ref"]: key["state"] for key in await scene.ask("key", "list", "acme")}
+        assert states == {acme.key_arn: "archived", rotated.key_arn: "active"}
+        assert "key_unavailable" not in [line.get("event") for line in served.logged()]
+        await scene.clients.kms.disable_key(KeyId=acme.key_arn)
+        await scene.assert_moved(rotated)
+    await scene.assert_audit_whole()
+
+
 async def test_a_revocation_amid_a_rotation_withdraws_both_keys_and_it_is_finished_after(
     scene: Scene,
 ) -> None:

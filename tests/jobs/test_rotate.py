@@ -254,6 +254,9 @@ async def test_another_tenants_key_is_refused(world: World) -> None:
         await process.direct.admit(received, locations[0], locations[1], 0, "upstream")
         with pytest.raises(RefusedError, match="key: belongs to another tenant"):
             await world.rotate(process.direct)
+        (refused,) = await world.records(process.direct, "job.refused")
+        assert (refused["job"], refused["reason"]) == (ROTATE, "key: belongs to another tenant")
+        assert keys_in_use(world)["tenant's"] == {KEY.arn}
 
 
 async def test_a_rotation_waits_for_a_migration_that_keeps_its_source(world: World) -> None:

@@ -236,6 +236,10 @@ class KeyDescription:
     spec: str
     alias_target_arn: str | None
     """The key at which the alias points; None where there is no such alias, or none was asked about."""
+    material_id: str | None = None
+    """What it encrypts with now; another one after the provider has rotated it under the same ARN. None where the
+    service doesn't say: KMS says it of symmetric keys whose material is its own or imported (KeyMetadata's
+    CurrentKeyMaterialId, AWS KMS API Reference)."""
 
 
 @dataclass(frozen=True, slots=True)

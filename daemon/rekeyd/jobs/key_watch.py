@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
-from typing import Literal, Never
+from typing import Never
 
 import structlog
 
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError, LedgerError, StoreError
-from rekeyd.domain.key import KeyFinding, KeyState, PlacedKey, key_finding
+from rekeyd.domain.key import KeyDescription, KeyFinding, KeyState, KmsKey, PlacedKey, key_finding
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.drift import dedicated_drift
+from rekeyd.jobs.following import Following, alias_finding
 from rekeyd.jobs.tools import Tools
 from rekeyd.ledger.port import TenantKey
 
@@ -34,6 +35,7 @@ class KeyWatch:
         """`actor` is who is named in the audit trail where the state of a key changes."""
         self._tools = tools
         self._actor = actor
+        self._following = Following(tools)
 
     async def run(self) -> Never:
         """Look until cancelled. What can't be reached is looked at the next time."""
@@ -52,13 +54,24 @@ class KeyWatch:
         await _some_at_once(self._look_at_bucket(tenant, keys) for tenant in tenants)
 
     async def _look_at_key(self, key: TenantKey) -> None:
-        if key.placed is None:
+        named, metrics = key.placed, self._tools.metrics
+        if named is None:
             return
-        finding = await self._finding(key, key.placed)
-        if finding == "silent":
+        finding: KeyFinding | None
+        try:
+            description = await self._tools.custody.describe(named)
+            finding = await self._finding(key, named, description)
+        except KeyForbiddenError as error:
+            description, finding = None, KeyFinding("key_access_denied", str(error))
+        except CustodyError as error:
+            metrics.count_key_check("custody_unavailable")
+            log.warning("key_not_looked_at", key=named.arn, error=str(error))
             return
-        if isinstance(finding, KeyFinding) and finding.fault in _ENDANGERED:
+        metrics.count_key_check("usable" if finding is None else finding.fault)
+        if finding is not None and finding.fault in _ENDANGERED:
             log.error("key_endangered", tenant=key.tenant, key=key.ref, advice=finding.advice)
+        if description is not None:
+            await self._follow(key, named, description, finding)
         if key.state == "archived":
             return
         state: KeyState = "active" if finding is None else "unavailable"
@@ -67,33 +80,36 @@ class KeyWatch:
             say = log.info if finding is None else log.warning
             say("key_available" if finding is None else "key_unavailable", tenant=key.tenant, reason=reason)
 
-    async def _is_in_use(self, key: TenantKey) -> bool:
-        """Whether the tenant's placement leads to it: a former one's alias may follow its successor."""
+    async def _finding(
+        self, key: TenantKey, named: PlacedKey, description: KeyDescription | None
+    ) -> KeyFinding | None:
+        if description is None:
+            return KeyFinding("key_missing", f"there is no key {named.arn}")
+        finding = key_finding(named, description, None)
+        target_arn = description.alias_target_arn
+        if finding is None or finding.fault != "key_alias_mismatch" or target_arn is None:
+            return finding
         record, _ = await self._tools.ledger.placement(key.tenant)
-        return record is None or record.key_ref == key.ref
-
-    async def _finding(self, key: TenantKey, named: PlacedKey) -> KeyFinding | Literal["silent"] | None:
-        metrics = self._tools.metrics
-        try:
-            description = await self._tools.custody.describe(named)
-        except KeyForbiddenError as error:
-            finding = KeyFinding("key_access_denied", str(error))
-        except CustodyError as error:
-            metrics.count_key_check("custody_unavailable")
-            log.warning("key_not_looked_at", key=named.arn, error=str(error))
-            return "silent"
-        else:
-            if description is None:
-                finding = KeyFinding("key_missing", f"there is no key {named.arn}")
-            elif (found := key_finding(named, description, None)) is not None:
-                finding = found
-            else:
-                metrics.count_key_check("usable")
-                return None
-        if finding.fault == "key_alias_mismatch" and not await self._is_in_use(key):
-            return None  # its alias points at its successor
-        metrics.count_key_check(finding.fault)
+        if record is not None and record.key_ref != key.ref:
+            return None  # a former key's alias may point at its successor
+        if isinstance(named, KmsKey) and _may_follow(record, key):
+            return await alias_finding(self._tools, key.tenant, named, target_arn)
         return finding
+
+    async def _follow(
+        self, key: TenantKey, named: PlacedKey, description: KeyDescription, finding: KeyFinding | None
+    ) -> None:
+        """Have the tenant's data follow what was done to the key; a key with a fault isn't rotated from."""
+        material_id = description.material_id
+        successor = _successor(named, description) if finding is None else None
+        if material_id in (None, key.material_id) and successor is None:
+            return
+        record, _ = await self._tools.ledger.placement(key.tenant)
+        in_use = record is not None and record.phase == "dedicated" and record.key_ref == key.ref
+        if material_id is not None:
+            await self._following.material(key, material_id, in_use=in_use, actor=self._actor)
+        if successor is not None and record is not None and _may_follow(record, key):
+            await self._following.alias(key, successor, record.epoch)
 
     async def _look_at_bucket(self, tenant: str, keys: Sequence[TenantKey]) -> None:
         ledger = self._tools.ledger
@@ -120,6 +136,28 @@ class KeyWatch:
         except StoreError as error:
             log.warning("bucket_not_looked_at", tenant=record.tenant, error=str(error))
             return ""
+
+
+def _successor(named: PlacedKey, description: KeyDescription) -> KmsKey | None:
+    """The other key at which the alias points."""
+    target_arn = description.alias_target_arn
+    if not isinstance(named, KmsKey) or target_arn in (None, named.arn):
+        return None
+    return KmsKey(kind="kms", arn=target_arn, alias=named.alias)
+
+
+def _may_follow(record: PlacementRecord | None, key: TenantKey) -> bool:
+    """Whether an alias leads the tenant's data: one of its own, of the key under which they all are to lie.
+
+    The alias of a key that was brought is ours, and moves when we rotate.
+    """
+    return (
+        record is not None
+        and record.phase == "dedicated"
+        and record.key_ref == key.ref
+        and key.kind == "kms"
+        and key.state in _WRITABLE
+    )
 
 
 async def _some_at_once(calls: Iterable[Awaitable[None]]) -> None:

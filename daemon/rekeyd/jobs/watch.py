@@ -8,8 +8,9 @@ import structlog
 
 from rekeyd.domain.errors import CustodyError, KeyForbiddenError
 from rekeyd.domain.job import Job
-from rekeyd.domain.key import key_finding
+from rekeyd.domain.key import KeyDescription, KeyFinding, KmsKey, key_finding
 from rekeyd.jobs.endings import Held
+from rekeyd.jobs.following import alias_finding
 from rekeyd.jobs.tools import Tools
 
 log = structlog.get_logger()
@@ -36,10 +37,31 @@ async def check_key(tools: Tools, job: Job, bucket_region: str | None) -> Held |
     if description is None:
         return _refused(tools, Held("key_missing", f"there is no key {key.arn}"))
     finding = key_finding(key, description, bucket_region)
+    if finding is not None and finding.fault == "key_alias_mismatch":
+        try:
+            finding = await _unless_followed(tools, job, description, finding)
+        except CustodyError as error:
+            return _refused(tools, Held("custody_unavailable", str(error)))
     if finding is not None:
         return _refused(tools, Held(finding.fault, finding.advice))
     tools.metrics.count_key_check("usable")
     return None
+
+
+async def _unless_followed(
+    tools: Tools, job: Job, description: KeyDescription, found: KeyFinding
+) -> KeyFinding | None:
+    """An alias names a tenant's key so that a slip is noticed. Once its data lie under the key, they may follow it.
+
+    The job goes on under the key that it has: the rotation is the watch's to ask for (jobs.key_watch).
+    """
+    record, _ = await tools.ledger.placement(job.tenant)
+    named, target_arn = job.named_key.placed, description.alias_target_arn
+    if record is None or record.phase != "dedicated" or record.key_ref != job.key_ref:
+        return found
+    if target_arn is None or not isinstance(named, KmsKey):
+        return found
+    return await alias_finding(tools, job.tenant, named, target_arn)
 
 
 def _refused(tools: Tools, held: Held) -> Held:

@@ -13,7 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The migration that makes the tables what they are here."""
 
 UNFINISHED_JOB = "jobs.finished_at IS NULL"
@@ -147,6 +147,8 @@ keys = sa.Table(
     sa.Column("wrapped", sa.Text),
     # Whether an import was begun whose end isn't known.
     sa.Column("import_begun", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What the provider encrypts with under it, as it was last seen; null as long as that was never told.
+    sa.Column("material_id", sa.Text),
 )
 
 placements = sa.Table(

@@ -57,6 +57,8 @@ class TenantKey:
     changed_at: float
     fingerprint: str | None = None
     """Of a key that was brought: what its material is known by."""
+    material_id: str | None = None
+    """What the provider encrypts with under it, as it was last seen; None as long as that was never told."""
 
     @property
     def placed(self) -> PlacedKey | None:

@@ -146,6 +146,42 @@ async def test_an_archived_key_may_be_rotated_to_again(ledger: Ledger) -> None:
     await ledger.begin_pass(back, None)
 
 
+async def test_the_alias_that_a_rotation_proved_is_the_keys_from_then_on(ledger: Ledger) -> None:
+    claim = await rotation(ledger)
+    await ledger.redirect_key(claim)
+    await ledger.finish_job(claim, "completed", None)
+    there = ALIAS + "elsewhere"
+    back = json.loads(rotating("rotate-2", "acme").body)
+    back["key"]["alias"] = there
+    await ledger.admit_tenant_job(read_job_message(json.dumps(back).encode()), "upstream")
+    assert {key.ref: key.alias for key in await ledger.tenant_keys("acme")}[FORMER] == ALIAS + "acme"
+
+    claim = await claimed(ledger)
+    assert claim.job.key.alias == there
+    await ledger.redirect_key(claim)
+
+    assert {key.ref: key.alias for key in await ledger.tenant_keys("acme")} == {
+        FORMER: there,
+        NEW: ALIAS + "acme-2",
+    }
+
+
+async def test_what_a_provider_encrypts_with_is_recorded_once_and_what_it_was_before(ledger: Ledger) -> None:
+    await rotation(ledger)
+    for material in ("first", "first", "second", "second"):
+        await ledger.observe_material(FORMER, material, "watcher")
+    await ledger.observe_material("a key that nobody has", "first", "watcher")
+
+    found = [body for body in await bodies(ledger) if body["action"] == "key.material"]
+    assert [(body["key"], body.get("former"), body["outcome"]) for body in found] == [
+        (FORMER, None, "first"),
+        (FORMER, "first", "second"),
+    ]
+    assert {(body["actor"], body["tenant"], body["job"]) for body in found} == {("watcher", "acme", None)}
+    materials = {key.ref: key.material_id for key in await ledger.tenant_keys("acme")}
+    assert materials == {FORMER: "second", NEW: None}
+
+
 @pytest.mark.parametrize("key", ["acme-2", None])
 async def test_a_tenant_in_its_source_is_refused_on_record(ledger: Ledger, key: str | None) -> None:
     await running(ledger)

@@ -92,6 +92,7 @@ class AwsKms:
         if key.alias is not None:
             async with self._gate.as_ourselves(key.alias_region) as calls:
                 alias = await calls.describe(key.alias)
+        material_id = described.get("CurrentKeyMaterialId")
         try:
             return KeyDescription(
                 arn=str(described["Arn"]),
@@ -99,6 +100,7 @@ class AwsKms:
                 usage=str(described["KeyUsage"]),
                 spec=str(described["KeySpec"]),
                 alias_target_arn=None if alias is None else str(alias["Arn"]),
+                material_id=None if material_id is None else str(material_id),
             )
         except KeyError as missing:
             raise CustodyError(f"kms:DescribeKey of {key.arn}: no {missing}") from missing

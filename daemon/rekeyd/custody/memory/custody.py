@@ -83,6 +83,10 @@ class MemoryCustody:
         self.aliases[key.alias] = key.arn
         return self.keys.setdefault(key.arn, StoredKey())
 
+    def rotate(self, arn: str) -> None:
+        """The provider rotates a key under its ARN (kms:RotateKeyOnDemand, or by itself once a year)."""
+        self.keys[arn].rotations += 1
+
     async def describe(self, key: PlacedKey) -> KeyDescription | None:
         """See the port."""
         self.descriptions += 1
@@ -98,6 +102,7 @@ class MemoryCustody:
             usage=stored.usage,
             spec=stored.spec,
             alias_target_arn=None if pointed is None else target_arn,
+            material_id=self.service.current_material_id(key.arn),
         )
 
     async def bring(

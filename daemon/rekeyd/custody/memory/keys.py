@@ -38,6 +38,10 @@ class StoredKey:
     tokens: dict[bytes, float] = field(default_factory=dict)
     """Import tokens, and until when each is good."""
     deletes_at: float | None = None
+    rotations: int = 0
+    """How often the provider has rotated it."""
+    tells_material: bool = True
+    """Whether its description says what it encrypts with now."""
 
 
 class ImportRefusedError(Exception):
@@ -96,8 +100,17 @@ class Keys:
         stored.state = "Enabled"
 
     def material_id(self, arn: str) -> str:
-        """What KMS calls a key's material: it says nothing about it."""
-        return hashlib.sha256(f"{arn}\n{self.keys[arn].material_digest!r}".encode()).hexdigest()
+        """What KMS calls a key's current material: it says nothing about it."""
+        stored = self.keys[arn]
+        return hashlib.sha256(f"{arn}\n{stored.material_digest!r}\n{stored.rotations}".encode()).hexdigest()
+
+    def current_material_id(self, arn: str) -> str | None:
+        """The same, where a description says it: of symmetric keys that have any."""
+        stored = self.keys[arn]
+        told = (
+            stored.tells_material and stored.spec == "SYMMETRIC_DEFAULT" and stored.state != "PendingImport"
+        )
+        return self.material_id(arn) if told else None
 
     @cached_property
     def _wrapping_key(self) -> rsa.RSAPrivateKey:

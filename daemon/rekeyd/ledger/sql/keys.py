@@ -199,6 +199,7 @@ def tenant_keys(db: Connection, tenant: str | None = None) -> list[TenantKey]:
             created_at=row.created_at,
             changed_at=row.changed_at,
             fingerprint=row.fingerprint,
+            material_id=row.material_id,
         )
         for row in db.execute(query)
     ]

@@ -57,7 +57,10 @@ def redirect_key(tx: Transaction, claim: JobClaim) -> PlacementRecord:
         raise ConflictError(f"{job.tenant} isn't dedicated in {job.target.bucket}")
     changed = rekey(record, job.key_ref)
     write_record(tx, record, changed, actor=claim.holder, job=job.id)
-    _change_key_state(tx, claim, job.key_ref, "active", {"former_key": record.key_ref})
+    # What was proven is this alias: it is what is watched from now on.
+    tx.db.execute(sa.update(keys).where(keys.c.ref == job.key_ref).values(alias=job.named_key.alias))
+    details = {"former_key": record.key_ref, "alias": job.named_key.alias}
+    _change_key_state(tx, claim, job.key_ref, "active", details)
     return changed
 
 
@@ -68,6 +71,23 @@ def archive_key(tx: Transaction, claim: JobClaim, ref: str, details: Mapping[str
     if record is None or record.key_ref == ref:
         raise ConflictError(f"{ref} is the key to which the placement leads")
     _change_key_state(tx, claim, ref, "archived", details)
+
+
+def observe_material(tx: Transaction, ref: str, material_id: str, actor: str) -> None:
+    """Record what a key's provider encrypts with now, whoever looked."""
+    key = tx.db.execute(sa.select(keys).where(keys.c.ref == ref)).one_or_none()
+    if key is None or key.material_id == material_id:
+        return
+    tx.db.execute(sa.update(keys).where(keys.c.ref == ref).values(material_id=material_id))
+    tx.record(
+        "key.material",
+        actor=actor,
+        tenant=key.tenant,
+        job=None,
+        outcome=material_id,
+        former=key.material_id,
+        key=ref,
+    )
 
 
 def _dedicated(tx: Transaction, tenant: str) -> PlacementRecord:

@@ -18,3 +18,6 @@ class RotationMethods(Transactions):
 
     async def archive_key(self, claim: JobClaim, ref: str, details: Mapping[str, object]) -> None:
         await self._write(rotation.archive_key, claim, ref, details)
+
+    async def observe_material(self, ref: str, material_id: str, actor: str) -> None:
+        await self._write(rotation.observe_material, ref, material_id, actor)
