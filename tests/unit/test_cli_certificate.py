@@ -112,6 +112,20 @@ def test_what_does_not_hold_is_named_and_ends_with_1(folder: Path, spoil: str, a
     assert verify(folder, *evidence(folder / "evidence", folder / "proof.json")).exit_code == 1
 
 
+@pytest.mark.parametrize("also", [(), ("proof.json",)])
+def test_a_folder_without_evidence_is_evidence_that_is_missing(folder: Path, also: tuple[str, ...]) -> None:
+    (folder / "empty").mkdir()
+    paths = evidence(folder / "empty", *(folder / each for each in also))
+
+    result = verify(folder, *paths, "--json")
+
+    assert result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert (said["ok"], said["evidence"]) == (False, False)
+    assert [(fault["about"], fault["name"]) for fault in said["faults"]] == [("evidence", "evidence_missing")]
+    assert "evidence_missing: 0 of 7 objects" in verify(folder, *paths).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -173,18 +173,66 @@ def test_a_key_service_that_refuses_everything_was_reached(gathered: Gathered) -
     }
 
 
-def test_accounts_are_those_of_the_settings_that_name_the_buckets_owner(
+def written(folder: Path, text: str) -> tuple[str, str]:
+    path = folder / "rekeyd.toml"
+    path.write_text(text, encoding="utf-8")
+    return "--config", str(path)
+
+
+HERE = f'[stores.s3]\naccount_id = "{HOME}"\n'
+AWAY = f'[stores.s3]\naccount_id = "{DATA}"\n'
+NAMELESS = '[stores.other]\nendpoint_url = "http://127.0.0.1:1"\n'
+DAEMON = f'[custody.aws]\nuse_principal_arns = ["arn:aws:iam::{DATA}:role/rekeyd-use"]\n'
+
+
+@pytest.mark.parametrize(
+    ("stores", "severity"),
+    [
+        (HERE, "high"),
+        (AWAY, "ok"),
+        # One that names no owner may be anywhere; what the others name stands.
+        (AWAY + NAMELESS, "unknown"),
+        (HERE + NAMELESS, "high"),
+        (NAMELESS, "unknown"),
+    ],
+)
+def test_the_data_are_in_the_accounts_of_all_stores_or_nobody_knows(
+    gathered: Gathered, tmp_path: Path, stores: str, severity: str
+) -> None:
+    found = findings(KEY, *written(tmp_path, stores))["same_account_as_data"]
+
+    assert found["severity"] == severity
+    assert ("--data-account" in (found["mend"] or "")) is (severity == "unknown")
+
+
+def test_an_account_that_was_told_is_the_datas_whatever_stores_name_none(
     gathered: Gathered, tmp_path: Path
 ) -> None:
-    gathered.facts = replace(GOOD, looker=Known(f"arn:aws:sts::{DATA}:assumed-role/rekeyd/i-1"))
-    settings = tmp_path / "rekeyd.toml"
-    settings.write_text(f'[stores.s3]\naccount_id = "{HOME}"\n', encoding="utf-8")
+    told = findings(KEY, *written(tmp_path, NAMELESS), "--data-account", DATA)
 
-    found = findings(KEY, "--config", str(settings))
+    assert told["same_account_as_data"]["severity"] == "ok"
 
-    assert found["same_account_as_data"]["severity"] == "high"
-    assert found["same_account_as_daemon"]["severity"] == "ok"
-    assert DATA in found["same_account_as_daemon"]["evidence"]
+
+@pytest.mark.parametrize(
+    ("settings", "severity"),
+    [
+        # Whoever asks is a person, more often than not, and maybe of another account than the daemon.
+        (AWAY, "unknown"),
+        (AWAY + DAEMON, "ok"),
+        (AWAY + DAEMON.replace(DATA, HOME), "high"),
+        # The daemon is one of both: if it were the one that isn't here, that would be well, and nobody knows.
+        (AWAY + DAEMON.replace('"]', f'", "arn:aws:iam::{HOME}:role/writer"]'), "unknown"),
+    ],
+)
+def test_who_asks_is_not_taken_for_the_daemon(
+    gathered: Gathered, tmp_path: Path, settings: str, severity: str
+) -> None:
+    gathered.facts = replace(GOOD, looker=Known(f"arn:aws:iam::{DATA}:user/ann"))
+
+    found = findings(KEY, *written(tmp_path, settings))["same_account_as_daemon"]
+
+    assert found["severity"] == severity
+    assert ("--daemon-account" in (found["mend"] or "")) is (severity == "unknown")
 
 
 def test_without_settings_nobody_knows_whose_credentials_these_are(gathered: Gathered) -> None:

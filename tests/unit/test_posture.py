@@ -46,6 +46,7 @@ THROUGH_S3 = {
         "kms:EncryptionContext:aws:s3:arn": "arn:aws:s3:::byok-acme/*",
     }
 }
+CONTEXT = "kms:EncryptionContext:aws:s3:arn"
 NARROWER = {"StringLike": {"kms:EncryptionContext:aws:s3:arn": "arn:aws:s3:::byok-acme/*"}}
 USE = ["kms:Decrypt", "kms:GenerateDataKey"]
 CONTROL = ["kms:Put*", "kms:Disable*", "kms:ScheduleKeyDeletion", "kms:CreateGrant"]
@@ -256,6 +257,20 @@ def test_wildcard_principals(statements: list[Mapping[str, Any]], severity: Seve
             },
             "medium",
         ),
+        *(
+            (FOREIGN, {"StringLike": {**THROUGH_S3["StringEquals"], CONTEXT: arn}}, "medium")
+            for arn in (
+                "arn:aws:s3:::b*",
+                "arn:aws:s3:::byok-acm?/*",
+                "arn:aws:s3:::*acme/*",
+                "arn:aws:s3:::*/a",
+                "arn:aws:s3:::${aws:PrincipalTag/bucket}/*",
+                "arn:aws:s3*byok-acme/*",
+                "arn:aws:s3:::",
+                "*",
+            )
+        ),
+        (FOREIGN, {"StringLike": {**THROUGH_S3["StringEquals"], CONTEXT: "arn:aws-cn:s3:::b/a?/*"}}, "ok"),
         (AWAY, {}, "high"),
         (HOME, {}, "unknown"),
         (HOME, THROUGH_S3, "ok"),

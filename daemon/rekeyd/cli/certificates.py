@@ -135,7 +135,7 @@ def verify_command(
     """Check a certificate, offline: needs no settings, no ledger and no network. Exit 1 where it doesn't hold."""
     with reported():
         key = read_public_key(public_key)
-        checked = _check(read_file(file, "FILE"), key, list(_files(evidence or [])))
+        checked = _check(read_file(file, "FILE"), key, _files(evidence or []))
         if as_json:
             print_json(checked.view())
         else:
@@ -184,7 +184,16 @@ class _Checked:
             yield f"{about}: {name}: {detail}"
 
 
-def _check(raw: bytes, key: PublicKey, files: list[Path]) -> _Checked:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was named as evidence."""
+
+    files: list[Path]
+    whole: bool
+    """Whether a folder was named: all the evidence is to be in it then, also where nothing is."""
+
+
+def _check(raw: bytes, key: PublicKey, given: _Given) -> _Checked:
     from rekeyd.domain.certificate import check_evidence, check_proof, is_proof, verify_certificate
     from rekeyd.domain.signed import NotHeldError
 
@@ -195,7 +204,7 @@ def _check(raw: bytes, key: PublicKey, files: list[Path]) -> _Checked:
         checked.faults.append(("certificate", error.fault.name, error.fault.detail))
         return checked
     lines: list[Path] = []
-    for path in files:
+    for path in given.files:
         content = b"" if path.suffix == ".jsonl" else read_file(path, "--evidence")
         if not is_proof(content):
             lines.append(path)
@@ -204,7 +213,7 @@ def _check(raw: bytes, key: PublicKey, files: list[Path]) -> _Checked:
             checked.proven.append(check_proof(checked.certificate, content))
         except NotHeldError as error:
             checked.faults.append((str(path), error.fault.name, error.fault.detail))
-    if lines:
+    if lines or given.whole:
         try:
             check_evidence(checked.certificate, _lines(lines))
             checked.evidence = True
@@ -232,12 +241,11 @@ def read_file(path: Path, name: str) -> bytes:
         raise RefusedError(name, f"{path} can't be read: {error.strerror}") from error
 
 
-def _files(given: list[Path]) -> Iterator[Path]:
-    for path in given:
-        if path.is_dir():
-            yield from sorted(path.glob(_EVIDENCE_FILES))
-        else:
-            yield path
+def _files(named: list[Path]) -> _Given:
+    files: list[Path] = []
+    for path in named:
+        files += sorted(path.glob(_EVIDENCE_FILES)) if path.is_dir() else [path]
+    return _Given(files, whole=any(path.is_dir() for path in named))
 
 
 def _lines(paths: list[Path]) -> Iterator[bytes]:

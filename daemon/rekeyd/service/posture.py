@@ -9,8 +9,10 @@ from dataclasses import replace
 from aiobotocore.session import get_session
 
 from rekeyd.custody.aws_posture import PostureAccess, Role, gather_facts
+from rekeyd.domain.custody import account_of
 from rekeyd.domain.errors import CustodyError, RefusedError
 from rekeyd.domain.posture import Fact, KeyFacts, KeyReference, Known, Unknown
+from rekeyd.domain.posture.finding import listed
 from rekeyd.service.requests import PostureRequest
 from rekeyd.settings import Settings
 
@@ -64,21 +66,41 @@ def _role(request: PostureRequest) -> Role | None:
 
 
 def _with_accounts(settings: Settings, request: PostureRequest, facts: KeyFacts) -> KeyFacts:
-    """The facts with the accounts of data and daemon: as told, or else by settings that name buckets' owners.
-
-    Settings that name none may be no more than their defaults, in the tenant's hands: whose credentials these are
-    then says nothing about the daemon.
-    """
-    owners = frozenset(store.account_id for store in settings.stores.values() if store.account_id)
-    data = frozenset({_told(request.data_account, "--data-account")}) if request.data_account else owners
-    daemon: Fact[str] = Unknown("unsaid", "the daemon's account isn't known", "name it with --daemon-account")
+    """The facts with the accounts of data and daemon: as told, or else as far as the settings say."""
+    data: Fact[frozenset[str]] = _data_accounts(settings, facts.reference.account)
+    if request.data_account:
+        data = Known(frozenset({_told(request.data_account, "--data-account")}))
+    daemon = _daemon_account(settings)
     if request.daemon_account:
         daemon = Known(_told(request.daemon_account, "--daemon-account"))
-    elif owners:
-        looker = facts.looker
-        daemon = Known(looker.value.split(":")[4]) if isinstance(looker, Known) else looker
-    unsaid = Unknown("unsaid", "the account of the data isn't known", "name it with --data-account")
-    return replace(facts, data_accounts=Known(data) if data else unsaid, daemon_account=daemon)
+    return replace(facts, data_accounts=data, daemon_account=daemon)
+
+
+def _data_accounts(settings: Settings, key_account: str) -> Fact[frozenset[str]]:
+    """Whose the buckets are: known where every store names an owner, or where one names the key's own account.
+
+    A store that names none may be in any account: that the others aren't the key's says nothing of it.
+    """
+    owners = frozenset(store.account_id for store in settings.stores.values() if store.account_id)
+    nameless = sorted(name for name, store in settings.stores.items() if not store.account_id)
+    if key_account in owners or not nameless:
+        return Known(owners)
+    told = f"stores without account_id: {listed(nameless)}"
+    keys = listed(f"stores.{name}.account_id" for name in nameless)
+    mend = f"name the owner with --data-account, or in the settings: {keys}"
+    return Unknown("unsaid", f"the account of the data isn't known ({told})", mend)
+
+
+def _daemon_account(settings: Settings) -> Fact[str]:
+    """That of the principals that use the keys which we make: the daemon is among them, by the setting's own promise.
+
+    Whoever runs the command is no sign of it: it may be a person, in any account, and so may the roles be that the
+    daemon assumes.
+    """
+    accounts = {account_of(arn) for arn in settings.custody.aws.use_principal_arns}
+    if len(accounts) == 1:
+        return Known(accounts.pop())
+    return Unknown("unsaid", "the daemon's account isn't known", "name it with --daemon-account")
 
 
 def _told(account: str, option: str) -> str:

@@ -6,6 +6,7 @@ production, least privilege (Clumio, "Bring your own key (BYOK) best practices";
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from rekeyd.domain.posture.facts import Expected, Grant, Grants, KeyFacts
@@ -34,6 +35,9 @@ _IDENTIFYING = (
     *("aws:principalorgpaths", "aws:sourceaccount", "aws:sourcearn", "aws:sourceorgid"),
 )
 """Condition keys that say who is meant where a principal doesn't."""
+
+_ONE_BUCKET = re.compile(r"arn:aws[a-z-]*:s3:::[A-Za-z0-9._-]+(?:/|\Z)")
+"""The ARN of one bucket, or of objects in it (letters of names: "Bucket naming rules", Amazon S3 User Guide)."""
 
 _Judge = Callable[[KeyPolicy], Sequence[Remark]]
 
@@ -174,9 +178,12 @@ def _use(holder: Holder, facts: KeyFacts, expected: Expected) -> Remark:
             return Remark("unknown", text)
         return Remark(severity, f"{_told(holder)} may use the key otherwise than through S3")
     context = holder.demanded(_CONTEXT)
-    if not context or any(_is_any_bucket(each) for each in context):
+    if not context or not all(map(_is_one_bucket, context)):
         severity = "low" if _is_expected(principal, expected) else "medium"
-        return Remark(severity, f"{_told(holder)} may use the key through S3 for any bucket")
+        buckets = ", ".join(context) or "any bucket"
+        return Remark(
+            severity, f"{_told(holder)} may use the key through S3 for more than one bucket: {buckets}"
+        )
     return Remark("ok", f"{_told(holder)} may use the key through S3 for {', '.join(context)}")
 
 
@@ -289,6 +296,9 @@ def _is_s3(service: str) -> bool:
     return service.startswith("s3.") and service.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def _is_any_bucket(arn: str) -> bool:
-    bucket = arn.partition(":s3:::")[2].partition("/")[0]
-    return bucket.strip("*?") == ""
+def _is_one_bucket(arn: str) -> bool:
+    """Whether this is one bucket's objects: neither a wildcard nor a policy variable stands in or before its name.
+
+    Whatever fits a part of a name may be the name of somebody else's bucket, tomorrow if not today.
+    """
+    return _ONE_BUCKET.match(arn) is not None
