@@ -54,3 +54,11 @@ class ChecksNothing(RefusesSelfCopy):
     async def put(self, bucket: str, key: str, *rest: Any, **named: Any) -> Written:  # noqa: ANN401 - passed on
         """See the port."""
         return await super().put(bucket, key, *rest, **{**named, "crc64nvme": None})
+
+
+class KnowsNoSelfCopy(ChecksNothing):
+    """Answers 501, as SeaweedFS does to UploadPartCopy from an encrypted source, and takes whatever arrives."""
+
+    async def copy(self, bucket: str, key: str, **named: Any) -> Written:  # noqa: ANN401 - passed on
+        """See the port."""
+        raise StoreRefusedError("copy", f"of {named['source'].key} to {bucket}/{key}", code="NotImplemented")

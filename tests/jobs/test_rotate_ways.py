@@ -10,7 +10,7 @@ from rekeyd.domain.errors import AccessDeniedError
 from rekeyd.domain.objects import Attributes, ObjectLock
 from rekeyd.stores.memory import MemoryStore, Shelf
 from rekeyd.stores.port import ObjectStore
-from tests.doubles.in_place import ChecksNothing, KeepsKeyInSelfCopy, RefusesSelfCopy
+from tests.doubles.in_place import ChecksNothing, KeepsKeyInSelfCopy, KnowsNoSelfCopy, RefusesSelfCopy
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_rotate import EMPTY, assert_rotated, keys_in_use, moved, rotated, states_of
 from tests.jobs.world import ANOTHER_KEY, KEY, TARGET_BUCKET, Data, World
@@ -39,6 +39,28 @@ async def test_nothing_is_overwritten_where_damage_on_the_way_would_be_taken(wor
     async with world.process() as process:
         job = await rotated(world, process)
         assert (job.state, job.held_reason) == ("held", "unmovable_objects")
+        assert keys_in_use(world)["tenant's"] == {KEY.arn}
+
+
+async def test_a_copy_in_place_that_a_store_does_not_know_goes_through_us_only_where_that_is_safe(
+    world: World,
+) -> None:
+    async with world.process() as process:
+        await moved(world, process)
+    world.make_store = lambda shelf, name: KnowsNoSelfCopy(shelf, name=name)
+    async with world.process() as process:
+        job = await rotated(world, process)
+        assert (job.state, job.held_reason) == ("held", "unmovable_objects")
+        assert keys_in_use(world)["tenant's"] == {KEY.arn}
+
+
+async def test_a_bucket_whose_versioning_is_suspended_is_not_rotated(world: World) -> None:
+    async with world.process() as process:
+        await moved(world, process)
+        world.target_shelf.buckets[TARGET_BUCKET].objects.versioning = "suspended"
+        job = await rotated(world, process)
+        assert (job.state, job.held_reason) == ("held", "drift")
+        assert "suspended" in (job.error or "")
         assert keys_in_use(world)["tenant's"] == {KEY.arn}
 
 

@@ -29,6 +29,9 @@ async def preflight_rotation(
         bucket = await tools.target_of(job).buckets.describe(job.target.bucket)
         if bucket is None or bucket.tags.get(TENANT_TAG) != job.tenant:
             return Held("drift", f"{job.target.bucket} is gone, or has lost its tag {TENANT_TAG}")
+        if bucket.versioning == "suspended":
+            # A version written over there takes the place of the older one whose id is null, for good.
+            return Held("drift", f"versioning of {job.target.bucket} is suspended: enable it", by_itself=True)
         unusable = await check_key(tools, job, bucket.region) or await _formers_fault(run, formers)
         if unusable is not None:
             return unusable

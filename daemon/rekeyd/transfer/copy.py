@@ -84,6 +84,8 @@ class CopyTask:
     """Whether the store is to copy by itself, where one store holds both ends."""
     superseded: bool = False
     """It is an older version of its key's history, and is marked so."""
+    may_stream: bool = True
+    """Whether what the store doesn't copy by itself may go through us. Not over the very object that is read."""
 
     @property
     def target_key(self) -> str:
@@ -137,14 +139,14 @@ def _plan(task: CopyTask, *, server_side: bool) -> CarryPlan:
 
 
 async def _copy_within_store(task: CopyTask, plan: CarryPlan) -> Copied:
-    """Have the store copy; where it says that it doesn't implement that, stream instead."""
+    """Have the store copy; where it says that it doesn't implement that, stream instead, if that is allowed."""
     try:
         if plan.way == "copy_whole":
             return await _copy_whole(task)
         return await _copy_parts(task, plan)
     except StoreRefusedError as error:
         # SeaweedFS answers UploadPartCopy from an encrypted source so (501).
-        if error.code != "NotImplemented":
+        if error.code != "NotImplemented" or not task.may_stream:
             raise
     plan = _plan(task, server_side=False)
     if plan.way == "stream_whole":

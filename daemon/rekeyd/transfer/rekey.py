@@ -194,7 +194,11 @@ async def _written_anew(
 
     Raises PreconditionError where a writer's object stands there by now.
     """
-    task = CopyTask(work.route, version, IfMatches(version.etag), work.means, work.claim, server_side)
+    # What goes through us is planned so, where damage on the way is refused: a copy never turns into it by itself.
+    task = CopyTask(
+        *(work.route, version, IfMatches(version.etag), work.means, work.claim, server_side),
+        may_stream=not server_side,
+    )
     copied = await copy_object(task)
     head = await work.route.target.head(work.bucket, row.source.key, copied.written.version_id)
     if head.version.etag != copied.written.etag:
