@@ -180,7 +180,7 @@ def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "key.pem", pem_of(Ed25519PrivateKey.generate()))
     os.chown(path, 54_321, 0)
 
-    with pytest.raises(RefusedError, match="audit.signing_key_file.*belongs to the user 54321"):
+    with pytest.raises(RefusedError, match=r"audit\.signing_key_file.*belongs to the user 54321"):
         PemSigner.read(path)
 
 

@@ -147,7 +147,7 @@ class KeyForbiddenError(CustodyError):
 
 
 class UnfitKeyError(CustodyError):
-    """A key of ours isn't of the kind that is needed for what it is to do. It never will be: another one must be made."""
+    """A key of ours isn't of the kind that is needed for what it does, and never will be: make another one."""
 
 
 class ForeignKeyError(CustodyError):
