@@ -168,7 +168,7 @@ def test_what_is_there_can_be_led_to_the_tenants_keys_and_to_no_other(writing: W
 
     for said in EVERY:
         request = Request(UPDATE, f"arn:aws:s3:::{BUCKET}/a/key", said.context)
-        assert not is_denied(policy, request) is may_update(said, writing), said
+        assert is_denied(policy, request) is not may_update(said, writing), said
 
 
 @pytest.mark.parametrize(
