@@ -10,7 +10,13 @@ import pytest
 
 from rekeyd.custody.aws_kms import AwsKms, KmsRoles
 from rekeyd.domain.custody import Errand, OfferAnswer
-from rekeyd.domain.errors import CustodyError, ForeignKeyError, KeyForbiddenError, KeyRefusedError
+from rekeyd.domain.errors import (
+    CustodyError,
+    ForeignKeyError,
+    KeyForbiddenError,
+    KeyRefusedError,
+    UnfitKeyError,
+)
 from tests.contract.custodies import (
     HOME,
     ROLES,
@@ -256,13 +262,17 @@ async def test_kms_says_of_every_unusable_ciphertext_the_same_as_a_file_does(
     assert len(said) == 1
 
 
-async def test_another_kind_of_key_in_kms_is_no_wrapping_key() -> None:
+@pytest.mark.parametrize(
+    ("spec", "usage"),
+    [("RSA_2048", "ENCRYPT_DECRYPT"), ("RSA_3072", "ENCRYPT_DECRYPT"), ("RSA_4096", "SIGN_VERIFY")],
+)
+async def test_another_kind_of_key_in_kms_is_no_wrapping_key(spec: str, usage: str) -> None:
     async with double_world(unwraps_with=WRAPPING_KEY) as world:
-        key = world.kms.make_key(spec="RSA_2048")
-        key.usage = "SIGN_VERIFY"
+        world.kms.make_key(spec=spec).usage = usage
 
-        with pytest.raises(CustodyError, match="SIGN_VERIFY"):
+        with pytest.raises(UnfitKeyError, match=f"{spec} for {usage}.*RSA_4096 for ENCRYPT_DECRYPT"):
             await world.custody.bring(ACME, HOME, wrapped(new_secret()))
+    assert "Decrypt" not in [name for name, _ in world.kms.asked]
 
 
 async def test_no_request_but_decrypts_answer_ever_holds_the_key(kms_unwraps: DoubleWorld) -> None:

@@ -166,10 +166,22 @@ def test_what_holds_no_such_key_is_refused_in_words_that_reveal_nothing(tmp_path
         with pytest.raises(RefusedError, match=words) as refused:
             PemSigner.read(write(tmp_path / "key.pem", data))
         assert secret.decode() not in str(refused.value)
+        # The parser's own words may have seen the key: a traceback would show them.
+        assert refused.value.__cause__ is None
+        assert refused.value.__suppress_context__ or refused.value.__context__ is None
     with pytest.raises(RefusedError, match="No such file"):
         PemSigner.read(tmp_path / "nowhere.pem")
-    with pytest.raises(RefusedError, match="is no file"):
+    with pytest.raises(RefusedError, match="is not a file"):
         PemSigner.read(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "key.pem", pem_of(Ed25519PrivateKey.generate()))
+    os.chown(path, 54_321, 0)
+
+    with pytest.raises(RefusedError, match=r"audit\.signing_key_file.*belongs to the user 54321"):
+        PemSigner.read(path)
 
 
 async def test_a_key_is_made_once_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

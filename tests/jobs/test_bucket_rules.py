@@ -46,8 +46,8 @@ async def test_a_dedicated_bucket_refuses_other_keys_and_does_away_with_unfinish
     bucket = world.target_shelf.buckets[TARGET_BUCKET]
     assert bucket.unfinished_uploads_expire_after_days == 7
     everywhere = ["rekeydDenyOtherEncryption", "rekeydDenyOtherKeys", "rekeydDenyCustomerProvidedKeys"]
-    on_aws = ["rekeydDenyUnnamedKeys", "rekeydDenyPlainHttp"] if is_aws else []
-    assert sids(world) == everywhere + on_aws
+    on_aws = ["rekeydDenyUnnamedKeys", "rekeydDenyUpdatesToOtherKeys", "rekeydDenyPlainHttp"]
+    assert sids(world) == everywhere + (on_aws if is_aws else [])
     name, resource = "s3:x-amz-server-side-encryption", f"arn:aws:s3:::{TARGET_BUCKET}/a"
     ours = {name: "aws:kms", f"{name}-aws-kms-key-id": KEY.arn}
     others = {name: "aws:kms", f"{name}-aws-kms-key-id": f"{KEY.arn}-other"}
@@ -57,6 +57,8 @@ async def test_a_dedicated_bucket_refuses_other_keys_and_does_away_with_unfinish
         is_denied(bucket.policy, Request("s3:PutObject", resource, {"aws:SecureTransport": "false"}))
         is is_aws
     )
+    assert is_denied(bucket.policy, Request("s3:UpdateObjectEncryption", resource, others)) is is_aws
+    assert not is_denied(bucket.policy, Request("s3:UpdateObjectEncryption", resource, ours))
 
 
 async def test_a_source_is_asked_for_no_rules(world: World) -> None:

@@ -84,6 +84,7 @@ DRIFTS = {
     "no tag": lambda bucket: setattr(bucket, "tags", {}),
     "public": lambda bucket: setattr(bucket, "public_access_blocked", False),
     "no policy": lambda bucket: setattr(bucket, "policy", {}),
+    "suspended": lambda bucket: setattr(bucket.objects, "versioning", "suspended"),
 }
 
 

@@ -29,7 +29,7 @@ from tests.jobs.world import (
 )
 
 ROTATE = "rotate-1"
-EMPTY = {"current": 0, "lasting": 0, "noncurrent": 0, "bytes": 0, "shown": []}
+EMPTY = {"current": 0, "lasting": 0, "noncurrent": 0, "bucket_key": 0, "bytes": 0, "shown": []}
 THIRD_KEY = KmsKey(
     kind="kms",
     arn="arn:aws:kms:us-east-1:111122223333:key/third",

@@ -25,8 +25,18 @@ from tests.doubles.iam import Request, is_denied
 BUCKET = "byok-acme"
 KEY = "arn:aws:kms:us-east-1:111122223333:key/acme"
 SECOND_KEY = "arn:aws:kms:us-east-1:111122223333:key/acme-next"
-ON_AWS = Writing(BUCKET, (KEY, SECOND_KEY), denies_plain_http=True, denies_unnamed_keys=True)
-ELSEWHERE = Writing(BUCKET, (KEY, SECOND_KEY), denies_plain_http=False, denies_unnamed_keys=False)
+
+
+def on_aws(*key_arns: str) -> Writing:
+    return Writing(
+        BUCKET, key_arns, denies_plain_http=True, denies_unnamed_keys=True, updates_encryption=True
+    )
+
+
+ON_AWS = on_aws(KEY, SECOND_KEY)
+ELSEWHERE = Writing(
+    BUCKET, (KEY, SECOND_KEY), denies_plain_http=False, denies_unnamed_keys=False, updates_encryption=False
+)
 
 ALGORITHMS = (None, "AES256", "aws:kms", "aws:kms:dsse", "aws:fsx")
 KEYS = {
@@ -131,13 +141,34 @@ def test_the_table_is_neither_empty_nor_everything() -> None:
 def test_each_statement_is_needed(sid: str) -> None:
     rest: Policy = {"Statement": [each for each in our_statements(ON_AWS) if each["Sid"] != sid]}
     slipped = [
-        said
+        (action, said)
+        for action, may in (("s3:PutObject", may_write), (UPDATE, may_update))
         for said in EVERY
-        if not may_write(said, ON_AWS)
-        and not is_denied(rest, Request("s3:PutObject", f"arn:aws:s3:::{BUCKET}/k", said.context))
+        if not may(said, ON_AWS)
+        and not is_denied(rest, Request(action, f"arn:aws:s3:::{BUCKET}/k", said.context))
     ]
 
     assert slipped
+
+
+UPDATE = "s3:UpdateObjectEncryption"
+
+
+def may_update(said: Said, writing: Writing) -> bool:
+    """The table for a change of the key of what is there. It has to name one, by its whole ARN."""
+    if not writing.updates_encryption:
+        return True
+    return said.tls and said.key in ("allowed", "second")
+
+
+@pytest.mark.parametrize("writing", [ON_AWS, ELSEWHERE], ids=["on AWS", "elsewhere"])
+def test_what_is_there_can_be_led_to_the_tenants_keys_and_to_no_other(writing: Writing) -> None:
+    """UpdateObjectEncryption is authorised by an action of its own as well, which has the key in its context."""
+    policy = with_ours({}, our_statements(writing))
+
+    for said in EVERY:
+        request = Request(UPDATE, f"arn:aws:s3:::{BUCKET}/a/key", said.context)
+        assert is_denied(policy, request) is not may_update(said, writing), said
 
 
 @pytest.mark.parametrize(
@@ -153,14 +184,14 @@ def test_nothing_but_writing_is_denied_over_tls(action: str) -> None:
 
 def test_the_bucket_is_named_in_the_partition_of_its_key() -> None:
     arn = "arn:aws-cn:kms:cn-north-1:111122223333:key/acme"
-    statements = our_statements(Writing(BUCKET, (arn,), denies_plain_http=True, denies_unnamed_keys=True))
+    statements = our_statements(on_aws(arn))
 
     bucket = f"arn:aws-cn:s3:::{BUCKET}"
-    assert [each["Resource"] for each in statements] == [f"{bucket}/*"] * 4 + [[bucket, f"{bucket}/*"]]
+    assert [each["Resource"] for each in statements] == [f"{bucket}/*"] * 5 + [[bucket, f"{bucket}/*"]]
 
 
 def test_the_same_writing_makes_the_same_document() -> None:
-    turned = Writing(BUCKET, (SECOND_KEY, KEY), denies_plain_http=True, denies_unnamed_keys=True)
+    turned = on_aws(SECOND_KEY, KEY)
 
     assert json.dumps(our_statements(ON_AWS)) == json.dumps(our_statements(turned))
 

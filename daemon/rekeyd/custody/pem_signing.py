@@ -1,13 +1,8 @@
-"""A signing key in a file: Ed25519, PEM (PKCS #8), readable by its owner alone.
-
-systemd hands a service its credentials as files of mode 0440, an access list in the place of the group, in a folder
-that is the service's alone (github.com/systemd/systemd/issues/29435): there the group may read.
-"""
+"""A signing key in a file: Ed25519, PEM (PKCS #8), ours or root's, and readable by its owner alone."""
 
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Self
 
@@ -15,13 +10,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from rekeyd.custody.material import wipe
+from rekeyd.custody.private_file import read_private
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.signed import PublicKey
 
 SETTING = "audit.signing_key_file"
-
-_FILE_BYTES_MAX = 16 * 1024
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class PemSigner:
@@ -34,14 +28,16 @@ class PemSigner:
     def read(cls, path: Path, credentials: Path | None = None) -> Self:
         """The key of a file; `credentials` is systemd's folder of this service's.
 
-        Raises RefusedError naming the setting: no such file, one that others may read, or one that holds no such key.
+        Raises RefusedError naming the setting: no such file, one that others may use, or one that holds no such key.
         """
-        data = _read_private(path, credentials)
+        data = read_private(path, SETTING, credentials)
         try:
             key = serialization.load_pem_private_key(data, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             # Never with the error's own words: they may have seen the key.
-            raise RefusedError(SETTING, f"{path} holds no PEM private key without a password") from error
+            raise RefusedError(SETTING, f"{path} holds no PEM private key without a password") from None
+        finally:
+            wipe(data)
         if not isinstance(key, Ed25519PrivateKey):
             raise RefusedError(SETTING, f"{path} holds another kind of key: make an Ed25519 one")
         return cls(key)
@@ -64,27 +60,6 @@ class PemSigner:
     async def sign(self, data: bytes) -> bytes:
         """See the port."""
         return self._key.sign(data)
-
-
-def _read_private(path: Path, credentials: Path | None) -> bytes:
-    try:
-        # Without waiting for whoever would write, where it is a pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise RefusedError(SETTING, f"{path} can't be read: {error.strerror}") from error
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise RefusedError(SETTING, f"{path} is no file")
-        allowed = stat.S_IRGRP if credentials is not None and path.parent == credentials else 0
-        if mode & _OTHERS & ~allowed:
-            raise RefusedError(
-                SETTING,
-                f"{path} has the mode {stat.S_IMODE(mode):04o}: others may use it; chmod 0600 {path}",
-            )
-        return os.read(descriptor, _FILE_BYTES_MAX)
-    finally:
-        os.close(descriptor)
 
 
 def _make(path: Path) -> None:

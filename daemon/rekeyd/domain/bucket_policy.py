@@ -3,7 +3,9 @@
 S3 evaluates its conditions on what a request says, before the bucket's default encryption is applied: a writer that
 names no encryption has none of these keys in its request, and falls to the default ("Condition keys for Amazon S3",
 Service Authorization Reference). CopyObject and every call of a multipart upload are authorised as s3:PutObject
-("Required permissions for Amazon S3 API operations", Amazon S3 User Guide).
+("Required permissions for Amazon S3 API operations", Amazon S3 User Guide). UpdateObjectEncryption, which leads what is
+there to any key of the account, has an action of its own, with the named key in the same condition key ("Actions,
+resources, and condition keys for Amazon S3", Service Authorization Reference).
 
 A negated operator is true of an absent key, with IfExists or without ("IAM JSON policy elements: Condition
 operators"), and under Deny that would refuse writers that name nothing. So presence is tested apart, by Null.
@@ -49,6 +51,8 @@ class Writing:
     SeaweedFS does, also where the algorithm is the bucket's default: the statement would deny every part (observed
     with SeaweedFS 4.48; `injectSSEForMultipart` in its policy engine).
     """
+    updates_encryption: bool
+    """Whether the store has UpdateObjectEncryption, and an action of that name to be denied."""
 
 
 def our_statements(writing: Writing) -> tuple[Statement, ...]:
@@ -77,6 +81,10 @@ def our_statements(writing: Writing) -> tuple[Statement, ...]:
                 {"Null": {_KEY_ID: "true"}, "StringEquals": {_ALGORITHM: "aws:kms"}},
             )
         )
+    if writing.updates_encryption:
+        # The request has to name a key, and has it in its context: one without is denied, too.
+        condition = {"StringNotEquals": {_KEY_ID: sorted(writing.key_arns)}}
+        statements.append(_deny("UpdatesToOtherKeys", "s3:UpdateObjectEncryption", f"{bucket}/*", condition))
     if writing.denies_plain_http:
         statements.append(_deny("PlainHttp", "s3:*", [bucket, f"{bucket}/*"], {"Bool": {_SECURE: "false"}}))
     return tuple(statements)

@@ -146,6 +146,10 @@ class KeyForbiddenError(CustodyError):
     """The key service knows us and refuses: the key's policy doesn't let us."""
 
 
+class UnfitKeyError(CustodyError):
+    """A key of ours isn't of the kind that is needed for what it does, and never will be: make another one."""
+
+
 class ForeignKeyError(CustodyError):
     """The key, or its material, is somebody else's: only its owner can do that with it, and we never could."""
 

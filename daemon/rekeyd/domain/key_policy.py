@@ -6,7 +6,8 @@ role is set apart for a party, the account is named: then its IAM policies decid
 
 The condition keys are of "AWS KMS condition keys" in the same guide. The context that S3 gives with every call is the
 object's ARN, and with S3 Bucket Keys the bucket's ("Encryption context" under "Using server-side encryption with AWS
-KMS keys", Amazon S3 User Guide).
+KMS keys", Amazon S3 User Guide). Only an object's is allowed: with a Bucket Key S3 would go on for a while without
+asking KMS, so who asks for one, whatever the bucket's default is, is denied.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def key_policy(parties: KeyParties, home: KeyHome) -> Policy:
                 USING,
                 {
                     "StringEquals": {"kms:ViaService": _s3_services(parties.partition, home.region)},
-                    "StringLike": {"kms:EncryptionContext:aws:s3:arn": _bucket_arns(parties.partition, home)},
+                    "StringLike": {"kms:EncryptionContext:aws:s3:arn": _objects(parties.partition, home)},
                 },
             ),
             _allow(
@@ -124,9 +125,8 @@ def _s3_services(partition: str, region: str) -> list[str]:
     return [*spelled, f"s3.{region}.amazonaws.com.cn"] if partition == "aws-cn" else spelled
 
 
-def _bucket_arns(partition: str, home: KeyHome) -> list[str]:
-    bucket = f"arn:{partition}:s3:::{home.bucket}"
-    return [bucket, f"{bucket}/*"]
+def _objects(partition: str, home: KeyHome) -> str:
+    return f"arn:{partition}:s3:::{home.bucket}/*"
 
 
 def _allow(

@@ -213,6 +213,8 @@ class Encryption:
     """`aws:kms`, `aws:kms:dsse` (encrypted twice), `AES256`, `SSE-C` (the key travels with each request), or empty."""
     key: str = ""
     """The key as the store reports it: an ARN or an id."""
+    bucket_key: bool = False
+    """Whether it has an S3 Bucket Key, by which S3 goes on for a while without asking KMS; where the store says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ def _ours(store: Store, job: Job, further_keys: Sequence[str] = ()) -> tuple[Sta
             (job.key.arn, *further_keys),
             denies_plain_http=store.is_aws,
             denies_unnamed_keys=store.is_aws,
+            updates_encryption=store.is_aws,
         )
     )
 

@@ -26,8 +26,14 @@ class Under:
     """Those of them that nothing here brings under another key: archived ones, say."""
     noncurrent: int = 0
     """Older versions: copying one would make it the current one."""
+    bucket_key: int = 0
+    """Versions of either kind that were written with an S3 Bucket Key, where the store says so."""
     bytes: int = 0
     shown: list[str] = field(default_factory=list)
+    pending: int = 0
+    """Objects that can still be brought to where they should be."""
+    older: int = 0
+    """Older versions that aren't where they should be."""
 
     def view(self) -> dict[str, object]:
         """As JSON."""
@@ -35,6 +41,7 @@ class Under:
             "current": self.current,
             "lasting": self.lasting,
             "noncurrent": self.noncurrent,
+            "bucket_key": self.bucket_key,
             "bytes": self.bytes,
             "shown": sorted(self.shown),
         }
@@ -56,17 +63,31 @@ class Census:
         """What lies under any other."""
         return {key: under for key, under in self.by_key.items() if key != key_arn}
 
+    @property
+    def pending(self) -> int:
+        """Objects that aren't under the key, or with a Bucket Key, and can be brought there."""
+        return sum(under.pending for under in self.by_key.values())
+
+    @property
+    def older(self) -> int:
+        """Older versions of which the same is true, whether or not they can."""
+        return sum(under.older for under in self.by_key.values())
+
     def add(self, version: ObjectVersion, head: ObjectHead | None, *, current: bool) -> None:
         """Count a version; without a head it tells nothing without the key that its writer has."""
         encryption = None if head is None else head.encryption
         name = "SSE-C" if encryption is None else encryption.key or encryption.algorithm or "none"
         under = self.by_key.setdefault(name, Under())
         under.bytes += version.size_bytes
+        under.bucket_key += encryption is not None and encryption.bucket_key
+        way = "leave" if head is None else plan_rekey(head, self.facts, current=current).way
         if not current:
             under.noncurrent += 1
+            under.older += way != "none"
             return
         under.current += 1
-        under.lasting += head is None or plan_rekey(head, self.facts, current=True).way == "leave"
+        under.lasting += way == "leave"
+        under.pending += way not in ("none", "leave")
         if len(under.shown) < SHOWN_MAX:
             under.shown.append(version.key)
 

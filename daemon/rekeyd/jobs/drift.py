@@ -20,6 +20,8 @@ async def dedicated_drift(
     if found is None:
         return f"there is no bucket {bucket}"
     default = found.default_encryption
+    if found.versioning == "suspended":
+        return f"versioning of {bucket} is suspended, so that what is written may replace an older version: enable it"
     if found.tags.get(TENANT_TAG) != tenant:
         return f"{bucket} has lost its tag {TENANT_TAG}"
     if (default.algorithm, default.key) != ("aws:kms", key_arn) or found.bucket_key:
@@ -35,4 +37,10 @@ async def dedicated_drift(
 
 
 def _writing(store: Store, bucket: str, key_arns: tuple[str, ...]) -> Writing:
-    return Writing(bucket, key_arns, denies_plain_http=store.is_aws, denies_unnamed_keys=store.is_aws)
+    return Writing(
+        bucket,
+        key_arns,
+        denies_plain_http=store.is_aws,
+        denies_unnamed_keys=store.is_aws,
+        updates_encryption=store.is_aws,
+    )

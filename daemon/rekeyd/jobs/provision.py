@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from rekeyd.domain.errors import InterruptedTransferError, PreconditionError, StoreRefusedError
 from rekeyd.domain.job import Job
-from rekeyd.domain.objects import OWN_PREFIX, ObjectVersion
+from rekeyd.domain.objects import OWN_PREFIX, Encryption, ObjectVersion
 from rekeyd.jobs.bucket_rules import report_lacks, rules_drift, set_rules
 from rekeyd.jobs.endings import Held
 from rekeyd.jobs.own_objects import Ground, write_own
@@ -154,7 +154,7 @@ async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) ->
     head = await head_or_none(store.objects, job.target.bucket, CANARY_KEY)
     if (
         head is not None
-        and (head.encryption.algorithm, head.encryption.key) == ("aws:kms", key_arn)
+        and head.encryption == Encryption("aws:kms", key_arn)
         and await _read(store, job, head.version) == canary
     ):
         return None
@@ -162,8 +162,9 @@ async def _prove_key(store: Store, job: Job, canary: bytes, claim: LiveClaim) ->
     with suppress(PreconditionError):
         await write_own(Ground(store.objects, job.target.bucket, None, claim), CANARY_KEY, canary)
     head = await store.objects.head(job.target.bucket, CANARY_KEY)
-    if (head.encryption.algorithm, head.encryption.key) != ("aws:kms", key_arn):
-        return Held("drift", f"{job.target.bucket}: what is written without a key isn't under {key_arn}")
+    if head.encryption != Encryption("aws:kms", key_arn):
+        said = "has a Bucket Key" if head.encryption.bucket_key else f"isn't under {key_arn}"
+        return Held("drift", f"{job.target.bucket}: what is written without a key {said}")
     if await _read(store, job, head.version) != canary:
         return Held("drift", f"{job.target.bucket}: the canary doesn't read back as it was written")
     return None

@@ -25,6 +25,7 @@ from rekeyd.transfer.route import head_or_none
 log = structlog.get_logger()
 
 _REDIRECTED_AT = "redirected_at"
+_NARROWED_AT = "narrowed_at"
 
 
 async def redirect(run: JobRun, formers: Sequence[TenantKey]) -> float | Held:
@@ -48,20 +49,56 @@ async def redirect(run: JobRun, formers: Sequence[TenantKey]) -> float | Held:
     record = await ledger.redirect_key(run.claim)
     await lead_alias(run)
     if _REDIRECTED_AT not in result:
-        result[_REDIRECTED_AT] = await _outwait_writers(run)
+        timings = run.tools.timings
+        result[_REDIRECTED_AT] = await _outwait(
+            run, timings.placement_ttl_seconds + timings.write_seconds_max
+        )
         await ledger.note_result(run.claim, "rotation.redirected", result | {"epoch": record.epoch})
         log.info("redirected", job=job.id, tenant=job.tenant, epoch=record.epoch)
     return float(result[_REDIRECTED_AT])
 
 
-async def former_uploads(run: JobRun, redirected_at: float) -> int:
-    """How many unfinished uploads may have been begun under a former key: what they complete lies under that.
+async def uploads_left(run: JobRun, redirected_at: float) -> int | Held:
+    """How many unfinished uploads may still complete under a former key. At none nothing comes under it any more.
+
+    Those that were begun before the redirection are let end first, for which the former keys have to stay allowed.
+    Then writers may name the new key alone, and whatever was begun before that took effect counts: until then a
+    writer that kept to no record could name a former key, and a listing doesn't tell which key an upload has.
+    """
+    left = await _begun_before(run, redirected_at)
+    if left:
+        return left
+    narrowed_at = await _narrow(run)
+    return narrowed_at if isinstance(narrowed_at, Held) else await _begun_before(run, narrowed_at)
+
+
+async def _narrow(run: JobRun) -> float | Held:
+    """Let writers name the new key alone, see that they may no other, and outwait a write that was let in before.
+
+    Gives the database's time after that. Repeating it, unless somebody has widened the policy since, changes nothing.
+    """
+    store, job, ledger = run.tools.target_of(run.job), run.job, run.tools.ledger
+    result: dict[str, Any] = dict((await ledger.job(job.id)).result or {})
+    before = await set_rules(store, job, run.kept)
+    if _NARROWED_AT in result and not rules_drift(store, job, before):
+        return float(result[_NARROWED_AT])
+    drift = rules_drift(store, job, await store.buckets.describe_rules(job.target.bucket))
+    if drift:
+        return Held("drift", f"{job.target.bucket}: {drift}, although it was set")
+    # Policies take effect a moment later ("Amazon S3 data consistency model": bucket configurations, S3 User Guide).
+    result[_NARROWED_AT] = await _outwait(run, run.tools.timings.write_seconds_max)
+    await ledger.note_result(run.claim, "rotation.narrowed", result)
+    return float(result[_NARROWED_AT])
+
+
+async def _begun_before(run: JobRun, time: float) -> int:
+    """How many unfinished uploads may have been begun before then.
 
     The store says when one was begun, in whole seconds perhaps, so one of the last second before counts as well. One
     of which it doesn't say may always have been.
     """
     uploads = await run.tools.target_of(run.job).objects.list_uploads(run.job.target.bucket, "")
-    since = datetime.fromtimestamp(redirected_at, tz=UTC)
+    since = datetime.fromtimestamp(time, tz=UTC)
     return sum(_may_be_former(upload, since) for upload in uploads)
 
 
@@ -116,14 +153,15 @@ async def _lead_default(run: JobRun) -> Held | None:
     return None
 
 
-async def _outwait_writers(run: JobRun) -> float:
-    """Wait until every record from before has expired, and the longest write begun under one has ended.
+async def _outwait(run: JobRun, seconds: float) -> float:
+    """Wait so long from now, on the database's clock. Gives the time then.
 
-    Counted on the database's clock from a time that is read after the commit of the redirection. Gives the time then.
+    After the commit of the redirection: every record from before has expired, and the longest write begun under one
+    has ended.
     """
-    timings, ledger = run.tools.timings, run.tools.ledger
+    ledger = run.tools.ledger
     now = await ledger.now()
-    still_at = now + timings.placement_ttl_seconds + timings.write_seconds_max
+    still_at = now + seconds
     while (now := await ledger.now()) < still_at:  # noqa: ASYNC110 - the clock is the database's
         await asyncio.sleep(still_at - now)
     return now

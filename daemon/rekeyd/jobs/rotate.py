@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rekeyd.domain.errors import AccessDeniedError, StoreRefusedError
 from rekeyd.domain.job import RotateMessage
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.bring import bring_key
-from rekeyd.jobs.bucket_rules import set_rules
 from rekeyd.jobs.canaries import key_canary
-from rekeyd.jobs.census import Census, take_census
+from rekeyd.jobs.census import Census, Under, take_census
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.own_objects import Ground, remove_own
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.provision import refuses_wrong_checksum
-from rekeyd.jobs.redirect import former_uploads, redirect
+from rekeyd.jobs.redirect import redirect, uploads_left
 from rekeyd.jobs.refusals import refused_elsewhere
 from rekeyd.jobs.rotation_preflight import preflight_rotation
 from rekeyd.jobs.run import JobRun, first_of
@@ -28,6 +28,7 @@ from rekeyd.jobs.watch import watch_key
 from rekeyd.ledger.port import TenantKey
 from rekeyd.transfer.rekey_plan import can_update
 
+_UPLOADS = "unfinished_uploads"
 _IN_USE: tuple[KeyState, ...] = ("active", "unavailable")
 
 
@@ -105,14 +106,6 @@ class _Progress:
     uploads: int
     """Unfinished uploads that may have been begun under a former key."""
 
-    def pending(self, key_arn: str) -> int:
-        """Objects under another key that can be brought under this one."""
-        return sum(under.current - under.lasting for under in self.census.elsewhere(key_arn).values())
-
-    def older(self, key_arn: str) -> int:
-        """Older versions under another key."""
-        return sum(under.noncurrent for under in self.census.elsewhere(key_arn).values())
-
 
 async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantKey]) -> Ending:
     await run.tools.ledger.enter_phase(run.claim, "redirect")
@@ -122,7 +115,7 @@ async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantK
     if message.options.reencrypt == "all":
         brought = await _bring_all(run, redirected)
     else:
-        brought = await _look(run, redirected)
+        brought = await _look(run, redirected, waits=False)
     if not isinstance(brought, _Progress):
         return brought
     return await _put_away(run, await _known_formers(run), brought)
@@ -131,44 +124,60 @@ async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantK
 async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Waiting:
     """Passes over the bucket, until a look at every version finds nothing more to do."""
     store, timings = run.tools.target_of(run.job), run.tools.timings
-    if await _only_waits(run, redirected_at):
-        return Waiting(timings.held_recheck_seconds)
+    # Where nothing is in the way writers are narrowed before the first pass: of its own uploads none is waited for.
+    left = await uploads_left(run, redirected_at)
+    if isinstance(left, Held):
+        return left
+    if left and await _has_passed(run):
+        return await _wait_for(run, left)
     await run.tools.ledger.enter_phase(run.claim, "reencrypt")
     run.checks_checksums = await refuses_wrong_checksum(store, run.job, run.kept)
-    left: dict[str, object] = {}
+    still: dict[str, object] = {}
     older: int | None = None
     updates = can_update(store.objects.updates_keys_of, run.job.key.arn)
     for _ in range(timings.passes_max):
         made = await make_pass(run, None)
         if isinstance(made, Held):
             return made
-        if await former_uploads(run, redirected_at):
-            # Whoever completes one writes under the former key; those that nobody does expire.
-            return Waiting(timings.held_recheck_seconds)
-        found = await _look(run, redirected_at)
-        former_older, older = older, found.older(run.job.key.arn)
+        found = await _look(run, redirected_at, waits=True)
+        if not isinstance(found, _Progress):
+            return found
+        former_older, older = older, found.census.older
         # One that writers have replaced amid the pass became an older one unseen: once more, as long as that helps.
         fewer = updates and older and (former_older is None or older < former_older)
-        if not found.pending(run.job.key.arn) and not fewer:
+        if not found.census.pending and not fewer:
             return found
-        left = {key: under.view() for key, under in found.census.elsewhere(run.job.key.arn).items()}
+        still = {key: under.view() for key, under in found.census.by_key.items() if under.pending}
         await run.tools.ledger.enter_phase(run.claim, "reencrypt")
-    return Held("unverified_objects", f"still under another key after {timings.passes_max} passes: {left}")
+    return Held("unverified_objects", f"still to be brought after {timings.passes_max} passes: {still}")
 
 
-async def _only_waits(run: JobRun, redirected_at: float) -> bool:
-    """Whether a pass was made already, and all that there is to do is to wait for uploads of before."""
+async def _has_passed(run: JobRun) -> bool:
+    """Whether a pass was made already, so that all that there is to do is to wait."""
     made = await run.tools.ledger.current_pass(run.claim)
-    passed = made is not None and made.listed and made.terms_hold and not made.open_segments
-    return passed and await former_uploads(run, redirected_at) > 0
+    return made is not None and made.listed and made.terms_hold and not made.open_segments
 
 
-async def _look(run: JobRun, redirected_at: float) -> _Progress:
-    """Where no upload of before is left, nothing more may be written under a former key; then all is looked at."""
+async def _wait_for(run: JobRun, uploads: int) -> Waiting:
+    """Whoever completes one may write under a former key; those that nobody does expire."""
+    ledger = run.tools.ledger
+    result = dict((await ledger.job(run.job.id)).result or {}) | {_UPLOADS: uploads}
+    await ledger.note_result(run.claim, "rotation.waits", result)
+    await ledger.enter_phase(run.claim, "reencrypt")
+    return Waiting(run.tools.timings.held_recheck_seconds)
+
+
+async def _look(run: JobRun, redirected_at: float, *, waits: bool) -> _Progress | Held | Waiting:
+    """Look at every version, once no upload is left by which more could come under a former key.
+
+    Without `waits` all the same, since what is left there is said.
+    """
     await run.tools.ledger.enter_phase(run.claim, "prove")
-    uploads = await former_uploads(run, redirected_at)
-    if not uploads:
-        await set_rules(run.tools.target_of(run.job), run.job, run.kept)
+    uploads = await uploads_left(run, redirected_at)
+    if isinstance(uploads, Held):
+        return uploads
+    if uploads and waits:
+        return await _wait_for(run, uploads)
     return _Progress(await take_census(run), uploads)
 
 
@@ -182,7 +191,7 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
         run.kept,
         keeps_versions=run.source_versioned,
     )
-    views, remarks = {}, []
+    views, remarks, kept = {}, [], []
     for key in formers:
         assert key.arn is not None, "one that was never imported isn't active"
         under = found.census.under(key.arn)
@@ -192,15 +201,22 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
                 f"{under.current} objects and {found.uploads} unfinished uploads stay under {key.ref}"
             )
             continue
-        await remove_own(ground, [key_canary(key.arn)])
+        stays = await _remove_canary(ground, key.arn, under)
         await ledger.archive_key(run.claim, key.ref, {"under_it": under.view()})
         if under.noncurrent:
             remarks.append(f"{under.noncurrent} older versions stay under {key.ref}, which is archived")
+        if stays is not None:
+            kept.append(key.ref)
+            remarks += [stays] if stays else []
+    with_bucket_key = found.census.under(job.key.arn).bucket_key
+    if with_bucket_key:
+        remarks.append(f"{with_bucket_key} versions under {job.key.arn} have S3 Bucket Keys")
     result = dict((await ledger.job(job.id)).result or {}) | {
         "key": job.key.arn,
         "under_key": found.census.under(job.key.arn).view(),
         "under_former_keys": views,
-        "unfinished_uploads": found.uploads,
+        _UPLOADS: found.uploads,
+        "canaries_kept": kept,
         "under_others": {
             name: under.view()
             for name, under in found.census.elsewhere(job.key.arn).items()
@@ -210,3 +226,18 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
     await ledger.note_result(run.claim, "rotation.result", result)
     await ledger.enter_phase(run.claim, "done")
     return Completed("; ".join(remarks) or None)
+
+
+async def _remove_canary(ground: Ground, key_arn: str, under: Under) -> str | None:
+    """Remove the canary of a key under which nothing is; None where it's gone, else why it stays, if that is news.
+
+    As long as anything is under the key, a later revocation proves by it that that can't be read. And where the
+    bucket's default retention locks it, or we may delete no version, it does no harm where it is.
+    """
+    if under.noncurrent:
+        return ""
+    try:
+        await remove_own(ground, [key_canary(key_arn)])
+    except (AccessDeniedError, StoreRefusedError) as error:
+        return f"the canary of {key_arn} can't be removed and stays: {error}"
+    return None

@@ -19,7 +19,7 @@ from rekeyd.intake.sqs import Patience, SqsIntake, SqsQueue
 from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.ledger.port import Ledger
-from rekeyd.service.custody import open_custody
+from rekeyd.service.custody import open_custody, refuse_unfit_wrapping_key
 from rekeyd.service.signing import open_signer
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
@@ -61,10 +61,11 @@ def sqs_intake(settings: Settings, desk: Desk, count: CountMessage) -> SqsIntake
 
 @asynccontextmanager
 async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> AsyncIterator[Tools]:
-    """Everything that the stories work with. Raises MissingCredentialsError, RefusedError for a signing key."""
+    """Everything that the stories work with. Raises MissingCredentialsError, RefusedError for a key of ours."""
     limits = settings.limits
     signer = await open_signer(settings, make=True)
     async with open_stores(settings, metrics) as stores, open_custody(settings) as custody:
+        await refuse_unfit_wrapping_key(custody)
         yield Tools(
             ledger=ledger,
             stores=stores,

@@ -18,6 +18,7 @@ from rekeyd.domain.errors import (
     MissingCredentialsError,
     RefusedError,
     StoreError,
+    UnfitKeyError,
 )
 from rekeyd.domain.key import KmsKey
 from rekeyd.domain.objects import Location
@@ -25,7 +26,7 @@ from rekeyd.domain.tenant import LocationPattern
 from rekeyd.intake.port import Intake, IntakeError
 from rekeyd.jobs.tools import Store
 from rekeyd.service.adapters import open_stores, sqs_intake
-from rekeyd.service.custody import open_custody, wrapping_key
+from rekeyd.service.custody import MAKE_WRAPPING_KEY, open_custody, wrapping_key
 from rekeyd.service.findings import CheckFinding
 from rekeyd.service.ledger import look_at_ledger
 from rekeyd.service.signing import key_beside_ledger, open_signer
@@ -105,6 +106,8 @@ async def _wrapping_finding(settings: Settings) -> CheckFinding:
     except KeyForbiddenError as error:
         advice = "let these credentials use kms:GetPublicKey with it, and those that provision kms:Decrypt"
         return CheckFinding(name, ok=False, detail=str(error), advice=advice)
+    except UnfitKeyError as error:
+        return CheckFinding(name, ok=False, detail=str(error), advice=MAKE_WRAPPING_KEY)
     except CustodyError as error:
         advice = "is custody.wrapping right, and does the key service run?"
         return CheckFinding(name, ok=False, detail=str(error), advice=advice, reachable=False)

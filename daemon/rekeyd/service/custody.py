@@ -6,14 +6,24 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
 from aiobotocore.session import get_session
 
 from rekeyd.custody.aws_kms import AwsKms, KmsAccess, KmsRoles
 from rekeyd.custody.wrapping import SETTING, PemUnwrapper
 from rekeyd.domain.custody import WrappingKey
-from rekeyd.domain.errors import RefusedError
+from rekeyd.domain.errors import CustodyError, RefusedError, UnfitKeyError
 from rekeyd.service.signing import CREDENTIALS_VARIABLE
 from rekeyd.settings import Settings
+
+log = structlog.get_logger()
+
+WRAPPING_SETTING = "custody.wrapping"
+MAKE_WRAPPING_KEY = (
+    "make one, aws kms create-key --key-spec RSA_4096 --key-usage ENCRYPT_DECRYPT, name it in "
+    "custody.wrapping.kms_key_arn, and give tenants its public key (`rekeyd key public`)"
+)
+"""What to do about a key in KMS that is of another kind: its spec can't be changed."""
 
 
 def open_custody(
@@ -51,13 +61,28 @@ async def wrapping_key(settings: Settings, environ: Mapping[str, str] = os.envir
         unwrapper = _pem_unwrapper(settings, environ)
         if unwrapper is None:
             raise RefusedError(
-                "custody.wrapping",
+                WRAPPING_SETTING,
                 "names no private key, so that there is no public one: set private_key_file or kms_key_arn",
             )
         return await unwrapper.public_key()
     async with open_custody(settings, environ) as custody:
         assert custody.unwrapper is not None, "the settings name one"
         return await custody.unwrapper.public_key()
+
+
+async def refuse_unfit_wrapping_key(custody: AwsKms) -> None:
+    """Raise RefusedError where what should unwrap is a KMS key of another kind than that takes.
+
+    A key service that can't be reached keeps nobody from starting: a wrapped key waits until it can be.
+    """
+    if custody.unwrapper is None:
+        return
+    try:
+        await custody.unwrapper.public_key()
+    except UnfitKeyError as error:
+        raise RefusedError(WRAPPING_SETTING, f"{error}: {MAKE_WRAPPING_KEY}") from error
+    except CustodyError as error:
+        log.warning("wrapping_key_not_looked_at", error=str(error))
 
 
 def _pem_unwrapper(settings: Settings, environ: Mapping[str, str]) -> PemUnwrapper | None:

@@ -38,6 +38,9 @@ LIST_OBJECTS_MAX = 1000
 HISTORY_VERSIONS_MAX = 1000
 """The most versions and markers of one key that are listed as its history."""
 
+UPLOADS_MAX = 100_000
+"""The most unfinished uploads under a prefix that can be listed: they are held in memory. Beyond it nobody knows."""
+
 
 class LiveClaim(Protocol):
     """The right to change something, for as long as it lasts."""
@@ -346,7 +349,10 @@ class ObjectStore(Protocol):
         """Give an upload up and free its parts. One that is gone already is no error."""
 
     async def list_uploads(self, bucket: str, prefix: str) -> Sequence[Upload]:
-        """All uploads that are neither completed nor aborted, at most 10,000."""
+        """All uploads that are neither completed nor aborted; never a part of them.
+
+        Raises StoreRefusedError where there are more than UPLOADS_MAX.
+        """
 
     async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
         """Write a delete marker over exactly the current version: nothing of what is beneath it is lost.

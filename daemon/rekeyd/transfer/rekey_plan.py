@@ -2,7 +2,7 @@
 
 | what it is | way | why |
 |---|---|---|
-| under the key already | none | nothing is to be done |
+| under the key already, without a Bucket Key | none | nothing is to be done |
 | under DSSE or SSE-C | leave | S3 updates neither, and a copy would protect it less |
 | unlocked, and the store updates encryption | update | not a byte moves; archived or older, it stays what it is |
 | an older version | leave | a copy would make it the current one |

@@ -46,7 +46,13 @@ async def test_a_policy_is_kept_as_it_was_set(made: Stand) -> None:
         "Statement": [{**THEIRS, "Resource": f"arn:aws:s3:::{made.bucket}/forbidden/*"}],
     }
     ours = our_statements(
-        Writing(made.bucket, (made.key_arn,), denies_plain_http=False, denies_unnamed_keys=True)
+        Writing(
+            made.bucket,
+            (made.key_arn,),
+            denies_plain_http=False,
+            denies_unnamed_keys=True,
+            updates_encryption=False,
+        )
     )
     assert await made.control.set_policy(made.bucket, theirs, claim=made.claim)
     found = (await made.control.describe_rules(made.bucket)).policy
@@ -125,6 +131,7 @@ async def ruled(stand: Stand, *, denies_plain_http: bool = False, denies_unnamed
         (stand.key_arn,),
         denies_plain_http=denies_plain_http,
         denies_unnamed_keys=denies_unnamed_keys,
+        updates_encryption=False,
     )
     await stand.control.set_policy(stand.bucket, with_ours({}, our_statements(writing)), claim=stand.claim)
 

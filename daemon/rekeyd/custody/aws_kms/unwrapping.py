@@ -26,10 +26,11 @@ from rekeyd.custody.wrapping import (
     refuse_unlike,
 )
 from rekeyd.domain.custody import Errand, WrappingKey, region_of
-from rekeyd.domain.errors import CustodyError, KeyRefusedError
+from rekeyd.domain.errors import CustodyError, KeyRefusedError, UnfitKeyError
 from rekeyd.domain.key import WrappedKey
 
 ALGORITHM: Final = "RSAES_OAEP_SHA_256"
+KEY_SPEC = "RSA_4096"
 USAGE = "ENCRYPT_DECRYPT"
 
 _UNWRAPPABLE_CODES = frozenset({"InvalidCiphertextException", "IncorrectKeyException", "ValidationException"})
@@ -46,7 +47,10 @@ class KmsUnwrapper:
         self._public: WrappingKey | None = None
 
     async def public_key(self) -> WrappingKey:
-        """See the port. Asked for once: asymmetric keys don't rotate ("Rotate AWS KMS keys", Developer Guide)."""
+        """See the port. Asked for once: asymmetric keys don't rotate ("Rotate AWS KMS keys", Developer Guide).
+
+        Raises UnfitKeyError where the key is of another kind.
+        """
         if self._public is None:
             async with self._gate.as_ourselves(region_of(self._key_arn)) as calls:
                 self._public = await self._ask_public_key(calls)
@@ -57,9 +61,12 @@ class KmsUnwrapper:
             "GetPublicKey", self._key_arn, lambda kms: kms.get_public_key(KeyId=self._key_arn)
         )
         spec, usage = str(answer.get("KeySpec")), answer.get("KeyUsage")
-        if not spec.startswith("RSA_") or usage != USAGE:
-            words = f"{self._key_arn} is {spec} for {usage}: a key of the spec RSA_4096 for {USAGE} is needed"
-            raise CustodyError(words, calls.trail)
+        if (spec, usage) != (KEY_SPEC, USAGE):
+            # Tenants' keys travel under it, and are on record wherever they did: RSA_2048 and RSA_3072 are for less.
+            words = (
+                f"{self._key_arn} is {spec} for {usage}: a key of the spec {KEY_SPEC} for {USAGE} is needed"
+            )
+            raise UnfitKeyError(words, calls.trail)
         try:
             key = serialization.load_der_public_key(answer["PublicKey"])
         except (KeyError, TypeError, ValueError, UnsupportedAlgorithm) as error:

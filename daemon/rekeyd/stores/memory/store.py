@@ -25,6 +25,7 @@ from rekeyd.stores.port import (
     HISTORY_VERSIONS_MAX,
     LIST_OBJECTS_MAX,
     OLDER_LEFT,
+    UPLOADS_MAX,
     Content,
     DeleteOutcome,
     IfMatches,
@@ -286,7 +287,10 @@ class MemoryStore:
         """See the port."""
         self._shelf.bucket("list_uploads", bucket)
         uploads = [begun.upload for begun in self._shelf.uploads.values()]
-        return [one for one in uploads if one.bucket == bucket and one.key.startswith(prefix)]
+        found = [one for one in uploads if one.bucket == bucket and one.key.startswith(prefix)]
+        if len(found) > UPLOADS_MAX:
+            raise StoreRefusedError("list_uploads", f"over {UPLOADS_MAX} unfinished uploads in {bucket}")
+        return found
 
     async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
         """See the port. Where nothing or a marker is, it is refused."""

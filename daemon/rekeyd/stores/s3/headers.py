@@ -35,6 +35,7 @@ DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 
 CRC_HEADER = "x-amz-checksum-crc64nvme"
 
+_BUCKET_KEY = "x-amz-server-side-encryption-bucket-key-enabled"
 _CRC_BYTES = 8
 _METADATA = "x-amz-meta-"
 _LOCK = "x-amz-object-lock-"
@@ -130,7 +131,7 @@ def condition_headers(condition: WriteCondition) -> dict[str, str]:
 
 
 def encryption_headers(under: UnderKey | None) -> dict[str, str]:
-    """The headers that name the key. Always sent where one is meant.
+    """The headers that name the key, without a Bucket Key whatever the bucket's default is. Sent where one is meant.
 
     SeaweedFS copies into a bucket with a default key without encrypting unless the copy names the key.
     """
@@ -139,6 +140,7 @@ def encryption_headers(under: UnderKey | None) -> dict[str, str]:
     return {
         "x-amz-server-side-encryption": "aws:kms",
         "x-amz-server-side-encryption-aws-kms-key-id": under.key_arn,
+        _BUCKET_KEY: "false",
     }
 
 
@@ -233,6 +235,7 @@ def read_encryption(headers: Mapping[str, str]) -> Encryption:
     return Encryption(
         headers.get("x-amz-server-side-encryption", ""),
         headers.get("x-amz-server-side-encryption-aws-kms-key-id", ""),
+        bucket_key=headers.get(_BUCKET_KEY, "").lower() == "true",
     )
 
 

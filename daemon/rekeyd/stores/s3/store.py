@@ -10,6 +10,7 @@ from rekeyd.domain.objects import Attributes, ByteSpan, ObjectHead, ObjectLock, 
 from rekeyd.stores.content import BytesContent
 from rekeyd.stores.port import (
     LIST_OBJECTS_MAX,
+    UPLOADS_MAX,
     Content,
     DeleteOutcome,
     IfMatches,
@@ -42,9 +43,6 @@ from rekeyd.stores.s3.listing import list_versions
 from rekeyd.stores.s3.reading import open_read, read_head, version_query
 from rekeyd.stores.s3.request import S3Request
 from rekeyd.stores.s3.updating import update_encryption
-
-UPLOADS_MAX = 10_000
-"""The most unfinished uploads that `list_uploads` gives."""
 
 _FULL_OBJECT = {"x-amz-checksum-type": "FULL_OBJECT"}
 
@@ -336,7 +334,7 @@ class S3Store:
         markers: tuple[tuple[str, str], ...] = ()
         encoded = not self._client.config.endpoint_url
         encoding = (("encoding-type", "url"),) if encoded else ()
-        while len(found) < UPLOADS_MAX:
+        while True:
             request = S3Request(
                 "ListMultipartUploads",
                 "GET",
@@ -347,12 +345,16 @@ class S3Store:
             with reading(request, answer):
                 page = xml.parse_uploads(answer.body, prefix, encoded=encoded)
             found += (Upload(bucket, key, upload_id, begun_at) for key, upload_id, begun_at in page.uploads)
+            if len(found) > UPLOADS_MAX:
+                raise StoreRefusedError(
+                    request.operation,
+                    f"over {UPLOADS_MAX} unfinished uploads in {bucket}: abort those that nobody completes",
+                )
             if page.next_markers is None:
-                break
+                return found
             if not page.uploads:
                 raise UnavailableError(request.operation, "an empty page that isn't the last one")
             markers = tuple(zip(("key-marker", "upload-id-marker"), page.next_markers, strict=True))
-        return found[:UPLOADS_MAX]
 
     async def hide(self, bucket: str, key: str, *, condition: IfMatches, claim: LiveClaim) -> Written:
         """See the port."""
