@@ -51,6 +51,7 @@ async def test_a_certificate_says_whose_what_and_where(world: World) -> None:
     assert (certificate.placement.phase, certificate.placement.epoch) == ("dedicated", record.epoch)
     assert (certificate.total.objects, certificate.total.bytes) == (len(expected), size_bytes)
     assert certificate.outcomes == {"deleted": certificate.total}
+    assert certificate.remaining is not None
     assert certificate.remaining.found.objects == 0
     assert (certificate.rekeyd, job.error) == (__version__, None)
     assert certificate.job.created_at <= certificate.job.started_at < certificate.certified_at
@@ -117,6 +118,7 @@ async def test_what_remains_is_said_and_until_when(make_world: MakeWorld) -> Non
         certificate = await assert_certified(world, process.direct)
 
     remaining = certificate.remaining
+    assert remaining is not None
     assert (remaining.kept, remaining.locked, remaining.locked_until) == (2, 2, text)
     by_key = {each.key.removeprefix(SOURCE.prefix): each for each in remaining.kept_shown}
     assert (by_key["locked"].until, by_key["held"].until) == (text, None)
