@@ -476,8 +476,8 @@ class FaultyStore:
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
-    ) -> None:
-        await self._script.play(
+    ) -> str:
+        return await self._script.play(
             self._call("update_encryption", bucket, version.key),
             lambda: self._inner.update_encryption(bucket, self._kept(version), under=under, claim=claim),
         )

@@ -51,6 +51,7 @@ async def test_a_certificate_says_whose_what_and_where(world: World) -> None:
     assert (certificate.placement.phase, certificate.placement.epoch) == ("dedicated", record.epoch)
     assert (certificate.total.objects, certificate.total.bytes) == (len(expected), size_bytes)
     assert certificate.outcomes == {"deleted": certificate.total}
+    assert certificate.remaining is not None
     assert certificate.remaining.found.objects == 0
     assert (certificate.rekeyd, job.error) == (__version__, None)
     assert certificate.job.created_at <= certificate.job.started_at < certificate.certified_at
@@ -117,6 +118,7 @@ async def test_what_remains_is_said_and_until_when(make_world: MakeWorld) -> Non
         certificate = await assert_certified(world, process.direct)
 
     remaining = certificate.remaining
+    assert remaining is not None
     assert (remaining.kept, remaining.locked, remaining.locked_until) == (2, 2, text)
     by_key = {each.key.removeprefix(SOURCE.prefix): each for each in remaining.kept_shown}
     assert (by_key["locked"].until, by_key["held"].until) == (text, None)
@@ -251,8 +253,7 @@ async def test_a_foreign_certificate_is_a_conflict_and_stays(make_world: MakeWor
         async with other.process() as process:
             await other.admit(process.direct, "job-2" if whose == "another job's" else "job-1")
             await process.work("job-2" if whose == "another job's" else "job-1")
-            found = await process.direct.latest_certificate(TENANT)
-            assert found is not None
+            (found,) = await process.direct.tenant_certificates(TENANT, 1)
             foreign = utf8(found)
     async with world.process() as process:
         await world.admit(process.direct, grace_seconds=3600)
@@ -323,10 +324,9 @@ async def test_a_later_job_of_the_same_move_has_a_certificate_of_its_own(world: 
         await process.work("job-2")
         first = await assert_certified(world, process.direct)
         second = await assert_certified(world, process.direct, "job-2")
-        latest = await process.direct.latest_certificate(TENANT)
+        former, latest = await process.direct.tenant_certificates(TENANT, 10)
     assert first.evidence.root == second.evidence.root
-    assert latest is not None
-    assert json.loads(latest)["statement"]["job"]["id"] == "job-2"
+    assert [json.loads(each)["statement"]["job"]["id"] for each in (former, latest)] == ["job-1", "job-2"]
 
 
 async def test_another_signing_key_later_changes_no_certificate(world: World) -> None:

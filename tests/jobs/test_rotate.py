@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rekeyd.domain.certificate import certificate_key
 from rekeyd.domain.errors import AccessDeniedError, ConflictError, RefusedError
 from rekeyd.domain.job import Job, read_job_message
 from rekeyd.domain.key import KmsKey
@@ -220,7 +221,8 @@ async def test_rotating_to_the_key_already_active_completes_at_once(world: World
         job = await rotated(world, process, key=KEY)
         assert (job.state, job.phase) == ("completed", "done")
         assert "active already" in (job.error or "")
-        assert len(world.script.mutations()) == before
+        (certificate,) = world.script.mutations()[before:]
+        assert (certificate.operation, certificate.keys) == ("put", (certificate_key(ROTATE),))
 
 
 async def test_without_a_key_the_providers_own_rotation_is_recorded_and_nothing_moves(world: World) -> None:
@@ -232,7 +234,8 @@ async def test_without_a_key_the_providers_own_rotation_is_recorded_and_nothing_
         assert job.result == {"key": KEY.arn, "did": "rotated by its provider"}
         (record,) = await world.records(process.direct, "rotation.result")
         assert record["did"] == "rotated by its provider"
-        assert len(world.script.mutations()) == before
+        (certificate,) = world.script.mutations()[before:]
+        assert (certificate.operation, certificate.keys) == ("put", (certificate_key(ROTATE),))
 
 
 async def test_a_tenant_that_is_not_dedicated_is_not_rotated(world: World) -> None:

@@ -11,10 +11,11 @@ from rekeyd.domain.certificate import certificate_of, evidence_key
 from rekeyd.domain.errors import AccessDeniedError, RefusedError
 from rekeyd.domain.objects import Encryption
 from rekeyd.jobs.endings import Completed, Failed
+from rekeyd.jobs.lineage import compared_with
 from rekeyd.jobs.verify_again import Reverification, ending_of, verify_again
 from rekeyd.stores.memory.shelf import Stored
 from tests.jobs.conftest import MakeWorld
-from tests.jobs.world import TARGET_BUCKET, Data, Process, World
+from tests.jobs.world import TARGET_BUCKET, TENANT, Data, Process, World
 
 
 async def moved(process: Process) -> None:
@@ -23,9 +24,8 @@ async def moved(process: Process) -> None:
 
 
 async def again(process: Process) -> Reverification:
-    text = await process.direct.certificate("job-1")
-    assert text is not None
-    return await verify_again(process.tools, certificate_of(text))
+    texts = await process.direct.tenant_certificates(TENANT, 100)
+    return await verify_again(process.tools, compared_with([certificate_of(text) for text in texts]))
 
 
 def stored(world: World, key: str) -> Stored:

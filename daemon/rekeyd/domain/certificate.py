@@ -138,6 +138,48 @@ class RemainingFacts(_Part):
     uploads_shown: Annotated[tuple[UnfinishedUpload, ...], Field(max_length=SHOWN_MAX)]
 
 
+class UnderKeyFacts(_Part):
+    """What lay under one key when every version in the bucket was looked at, rekeyd's own objects included."""
+
+    reference: str
+    """The key's ARN; where there is none, the kind of encryption."""
+    current: Natural
+    """Objects as readers see them."""
+    lasting: Natural
+    """Those of them that nothing brings under another key as they are: archived ones, say."""
+    noncurrent: Natural
+    """Older versions."""
+    bucket_key: Natural
+    """Versions of either kind that were written with an S3 Bucket Key, where the store says so."""
+    bytes: Natural
+
+
+Rotated = Literal[
+    "brought",  # every object that can be was brought under the key
+    "redirected",  # what is written lies under the key; what was there stays as it was
+    "rotated by its provider",  # the same reference, new material: nothing was moved
+    "active already",  # the tenant's data lie under the key: nothing was moved
+]
+
+
+class RotationFacts(_Part):
+    """What a rotation came to. Of one that moved nothing there is no evidence, and nothing was looked at."""
+
+    did: Rotated
+    former_keys: tuple[str, ...]
+    """Those that were in use when it began, by which the ledger knows them."""
+    looked_at: str | None
+    """When every version in the bucket was looked at last; None where none was."""
+    under_key: UnderKeyFacts | None
+    """What lay under the rotation's key then."""
+    under_others: Annotated[tuple[UnderKeyFacts, ...], Field(max_length=SHOWN_MAX)]
+    """What lay under any other."""
+    archived: tuple[str, ...]
+    """The former keys that were put away: no current object and no upload of before is under them."""
+    unfinished_uploads: Natural
+    """Those that may have been begun under a former key, and aren't finished."""
+
+
 class Certificate(_Part):
     """What is signed. Times are RFC 3339 in UTC, by the ledger's clock."""
 
@@ -151,7 +193,10 @@ class Certificate(_Part):
     total: Sum
     outcomes: dict[CarryState, Sum]
     evidence: EvidenceFacts
-    remaining: RemainingFacts
+    remaining: RemainingFacts | None
+    """None where nothing was to be retired: of a rotation."""
+    rotation: RotationFacts | None = None
+    """Of a rotation alone."""
     audit_heads: dict[str, tuple[Natural, Sha256Hex]]
     """Of each chain of the audit trail the last record's number and hash, as they stood at `certified_at`."""
     certified_at: str
@@ -161,8 +206,9 @@ class Certificate(_Part):
     """The fingerprint of the public key: the SHA-256 of its SubjectPublicKeyInfo."""
 
     def statement(self) -> dict[str, object]:
-        """As JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        """As JSON; of a job that is no rotation without a word about one."""
+        without = {"rotation"} if self.rotation is None else set[str]()
+        return self.model_dump(mode="json", by_alias=True, exclude=without)
 
 
 def evidence_prefix(job_id: str) -> str:
@@ -218,6 +264,10 @@ def _check_sums(certificate: Certificate) -> None:
             raise NotHeldError(
                 "contradictory", f"{getattr(total, name)} {name} in all, {added} by their outcomes"
             )
+    if (certificate.remaining is None) != (certificate.rotation is not None):
+        raise NotHeldError("contradictory", "it says of a rotation what remains, or of another job nothing")
+    if certificate.remaining is None:
+        return
     kept = sum(each.objects for outcome, each in outcomes.items() if outcome != "deleted")
     if certificate.remaining.kept != kept:
         raise NotHeldError("contradictory", f"{certificate.remaining.kept} kept, {kept} by their outcomes")
@@ -272,7 +322,7 @@ def proof_text(certificate: Certificate, leaf: Leaf, evidence: EvidenceSum) -> s
             "schema": PROOF_SCHEMA,
             "job": certificate.job.id,
             "root": certificate.evidence.root,
-            "leaf": leaf.model_dump(mode="json"),
+            "leaf": leaf.view(),
             "index": evidence.tree.watched,
             "path": [sibling.hex() for sibling in evidence.tree.path()],
         }

@@ -32,20 +32,47 @@ class Copied(_Part):
     crc64nvme: str | None
     """As S3 writes it (x-amz-checksum-crc64nvme): base64 of eight bytes, the highest first. None where not known."""
     checksum_origin: ChecksumOrigin | None
-    """How the checksum came about."""
+    """How the checksum came about; None for one that the store reports, carried along perhaps."""
+
+
+RekeyedHow = Literal[
+    "updated",  # the store changed its key; its bytes didn't move
+    "copied",  # the store copied it onto itself
+    "streamed",  # it was read, and written over itself
+    "found",  # it lay under the key when it was looked at, whoever brought it there
+    "left",  # it stays under another key, or nobody looked at it
+]
+"""How a version came to lie under the key of a rotation."""
+
+Compared = Literal[
+    "key",  # the key that the store reports is the rotation's
+    "size",  # of both sides
+    "attributes",  # headers, metadata, tags and lock of both sides, as the store reports them
+    "crc64nvme",  # the checksums that the store reports of both sides
+    "bytes",  # the checksum of all bytes that were read, and that of those that arrived
+]
 
 
 class VersionEvidence(_Part):
-    """What is known of one version, or delete marker, of a key's history."""
+    """What is known of one version, or delete marker, of a key's history.
+
+    Of a rotation `source` is what was there before, `target` what is there now.
+    """
 
     marker: bool
     modified: str | None
     """As the source listed it."""
     source: Copied
     target: Copied | None
-    """None where there is no copy."""
+    """None where there is no copy, or nobody looked at it."""
     encryption_key: str | None
     """The customer key under which the copy was seen to lie; None for a marker, and where there is no copy."""
+    how: RekeyedHow | None = None
+    """Of a rotation alone."""
+    compared: tuple[Compared, ...] = ()
+    """Of a rotation alone: what was seen to be equal on both sides, or as it should be."""
+    reason: str = ""
+    """Of a rotation alone, for a person: why it was left."""
 
 
 class Leaf(_Part):
@@ -61,6 +88,8 @@ class Leaf(_Part):
     """The ids that the store gave the requests that deleted it; none where it was found to be gone already."""
     versions: tuple[VersionEvidence, ...]
     """The oldest first."""
+    copy_requests: tuple[str, ...] = ()
+    """The ids that the store gave the requests that made the copies, as far as it answered them."""
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +98,11 @@ class Leaf(_Part):
 
     def data(self) -> bytes:
         """The leaf's bytes."""
-        return utf8(canonical_json(self.model_dump(mode="json")))
+        return utf8(canonical_json(self.view()))
+
+    def view(self) -> dict[str, object]:
+        """As JSON, with no field that it wasn't given: one of before there was such a field stays what it was."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
     @classmethod
     def of_data(cls, data: bytes) -> Leaf:

@@ -15,6 +15,7 @@ from rekeyd.domain.certificate import (
     KeyFacts,
     PlacementFacts,
     RemainingFacts,
+    RotationFacts,
     certificate_key,
     certificate_of,
     evidence_prefix,
@@ -38,8 +39,10 @@ _CONTENT_TYPE = "application/json"
 _REMAINING_SHOWN_MAX = 3
 
 
-async def certify(run: JobRun, record: PlacementRecord) -> Certificate | Held:
-    """Give the job its certificate; what that says, or why it can't be given now.
+async def certify(
+    run: JobRun, record: PlacementRecord, rotation: RotationFacts | None = None
+) -> Certificate | Held:
+    """Give the job its certificate; what that says, or why it can't be given now. `rotation` is what one came to.
 
     It stands in the ledger and in the target then, and all the evidence in the target. Repeating it changes nothing
     more. Raises CustodyError where the signing key can't be used, StoreError where the target doesn't take it.
@@ -51,7 +54,7 @@ async def certify(run: JobRun, record: PlacementRecord) -> Certificate | Held:
     if text is None and standing is not None:
         text = await _adopted(run, standing)
     if text is None and standing is None:
-        text = await ledger.record_certificate(run.claim, await _signed(run, record, ground))
+        text = await ledger.record_certificate(run.claim, await _signed(run, record, rotation, ground))
     if text is None or (standing is not None and standing != utf8(text)):
         return Held(
             "conflict",
@@ -74,30 +77,36 @@ async def _adopted(run: JobRun, standing: bytes) -> str | None:
     return await run.tools.ledger.record_certificate(run.claim, standing.decode("utf-8", "surrogatepass"))
 
 
-async def _signed(run: JobRun, record: PlacementRecord, ground: Ground) -> str:
+async def _signed(
+    run: JobRun, record: PlacementRecord, rotation: RotationFacts | None, ground: Ground
+) -> str:
     ledger, signer, job = run.tools.ledger, run.tools.signer, run.job
     about = {"bucket": job.target.bucket, "evidence": evidence_prefix(job.id), "key": job.key.arn}
     await ledger.record_action(
         run.claim, "evidence.write_intended", {**about, "certificate": certificate_key(job.id)}
     )
-    evidence = await write_evidence(run, ground)
+    moved = rotation is None or rotation.did == "brought"
+    evidence = await write_evidence(run, ground, moved=moved)
     facts = evidence.facts
     await ledger.record_action(
         run.claim,
         "evidence.written",
         {**about, "files": facts.files, "leaves": facts.leaves, "root": facts.root},
     )
-    remaining = await look_at_source(run)
+    # A rotation leaves nothing anywhere: what it came to says all.
+    remaining = _remaining(evidence, await look_at_source(run)) if rotation is None else None
     await make_checkpoint(ledger, signer, run.claim.holder)
     public_key = await signer.public_key()
-    statement = (await _stated(run, record, evidence, remaining, public_key.fingerprint)).statement()
+    certificate = await _stated(run, record, evidence, public_key.fingerprint)
+    statement = certificate.model_copy(update={"remaining": remaining, "rotation": rotation}).statement()
     return signed_text(statement, public_key, await signer.sign(signing_input(statement)))
 
 
 async def _stated(
-    run: JobRun, record: PlacementRecord, evidence: WrittenEvidence, remaining: Remaining, signer: str
+    run: JobRun, record: PlacementRecord, evidence: WrittenEvidence, signer: str
 ) -> Certificate:
-    job, kepts, sums = run.job, evidence.kepts, evidence.sums
+    """All that is said of a job of any kind."""
+    job, sums = run.job, evidence.sums
     # The run's own is as it was when it was claimed: before its first phase it has no beginning.
     started_at = (await run.tools.ledger.job(job.id)).started_at
     heads = await run.tools.ledger.audit_heads()
@@ -120,19 +129,7 @@ async def _stated(
         total=sums.total,
         outcomes=sums.outcomes,
         evidence=evidence.facts,
-        remaining=RemainingFacts(
-            kept=kepts.count,
-            kept_shown=tuple(kepts.shown),
-            locked=kepts.locked,
-            locked_until=kepts.locked_until,
-            listed_at=now,
-            found=remaining.found,
-            markers=remaining.markers,
-            unknown=remaining.unknown,
-            found_shown=tuple(remaining.shown),
-            uploads=len(remaining.uploads),
-            uploads_shown=remaining.uploads_shown,
-        ),
+        remaining=None,
         audit_heads=heads,
         certified_at=now,
         rekeyd=__version__,
@@ -140,12 +137,29 @@ async def _stated(
     )
 
 
+def _remaining(evidence: WrittenEvidence, remaining: Remaining) -> RemainingFacts:
+    kepts = evidence.kepts
+    return RemainingFacts(
+        kept=kepts.count,
+        kept_shown=tuple(kepts.shown),
+        locked=kepts.locked,
+        locked_until=kepts.locked_until,
+        listed_at=remaining.listed_at,
+        found=remaining.found,
+        markers=remaining.markers,
+        unknown=remaining.unknown,
+        found_shown=tuple(remaining.shown),
+        uploads=len(remaining.uploads),
+        uploads_shown=remaining.uploads_shown,
+    )
+
+
 def remark_of(certificate: Certificate) -> str | None:
     """What is left in the source, for a person; None where nothing is."""
     remaining = certificate.remaining
-    found = remaining.found
-    if not found.objects and not remaining.uploads:
+    if remaining is None or not (remaining.found.objects or remaining.uploads):
         return None
+    found = remaining.found
     shown = ", ".join(repr(each.key) for each in remaining.found_shown[:_REMAINING_SHOWN_MAX])
     plain = found.versions == found.objects and not remaining.markers
     what = f"{found.objects}" if plain else f"{found.versions} versions and markers of {found.objects}"

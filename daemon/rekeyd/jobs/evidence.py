@@ -17,9 +17,10 @@ from rekeyd.domain.certificate import (
     evidence_prefix,
 )
 from rekeyd.domain.leaves import Copied, Leaf, VersionEvidence, crc64nvme_text
-from rekeyd.domain.objects import ChecksumOrigin, Location, ObjectVersion, parse_time
+from rekeyd.domain.objects import OWN_PREFIX, ChecksumOrigin, Location, ObjectVersion, parse_time
 from rekeyd.jobs.kept_objects import keep_object
 from rekeyd.jobs.own_objects import Ground
+from rekeyd.jobs.rekeyed_leaves import rekeyed_leaf_of
 from rekeyd.jobs.run import JobRun
 from rekeyd.ledger.port import Copy, EvidenceRow
 from rekeyd.transfer.retire import LOCKED, locked_until
@@ -66,9 +67,10 @@ class WrittenEvidence:
     kepts: Kepts
 
 
-async def write_evidence(run: JobRun, ground: Ground) -> WrittenEvidence:
+async def write_evidence(run: JobRun, ground: Ground, *, moved: bool = True) -> WrittenEvidence:
     """Write the evidence of the job's move. Memory doesn't grow with the number of objects.
 
+    A job that has `moved` nothing has none: what the ledger knows of its move is another job's then.
     Raises StoreError where a file doesn't stand there in the end.
     """
     job = run.job
@@ -79,8 +81,7 @@ async def write_evidence(run: JobRun, ground: Ground) -> WrittenEvidence:
     async def write_file() -> None:
         await keep_object(ground, evidence_key(job.id, files), b"".join(lines), _CONTENT_TYPE, run.kept)
 
-    async for row in _rows(run):
-        leaf = leaf_of(row, job.key.arn)
+    async for leaf in _leaves(run, moved=moved):
         data = leaf.data()
         sums.add(data, leaf)
         kepts.add(leaf)
@@ -99,6 +100,17 @@ async def write_evidence(run: JobRun, ground: Ground) -> WrittenEvidence:
         root=sums.tree.root().hex(),
     )
     return WrittenEvidence(facts, sums, kepts)
+
+
+async def _leaves(run: JobRun, *, moved: bool) -> AsyncIterator[Leaf]:
+    if not moved:
+        return
+    async for row in _rows(run):
+        if not run.job.in_place:
+            yield leaf_of(row, run.job.key.arn)
+        elif row.object.state != "stale" and not row.object.source.key.startswith(OWN_PREFIX):
+            # What a writer has deleted since is no data, and what is rekeyd's own is none of the tenant's.
+            yield rekeyed_leaf_of(row)
 
 
 async def _rows(run: JobRun) -> AsyncIterator[EvidenceRow]:
@@ -136,6 +148,7 @@ def leaf_of(row: EvidenceRow, key_arn: str) -> Leaf:
         reason=row.reason,
         delete_requests=row.request_ids,
         versions=versions,
+        copy_requests=about.copy_requests,
     )
 
 

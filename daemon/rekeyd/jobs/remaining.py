@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rekeyd.domain.certificate import SHOWN_MAX, Found, Sum, UnfinishedUpload
+from rekeyd.domain.job import utc_timestamp
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.jobs.run import JobRun
 from rekeyd.stores.port import HISTORY_VERSIONS_MAX, Upload
@@ -15,6 +16,8 @@ from rekeyd.stores.port import HISTORY_VERSIONS_MAX, Upload
 class Remaining:
     """What was found."""
 
+    listed_at: str
+    """When that ended, by the ledger's clock."""
     objects: int = 0
     versions: int = 0
     bytes: int = 0
@@ -39,7 +42,7 @@ class Remaining:
 async def look_at_source(run: JobRun) -> Remaining:
     """List the job's source once more, from its beginning to its end."""
     source, objects = run.job.source, run.tools.source_of(run.job).objects
-    remaining = Remaining()
+    remaining = Remaining("")
     after: str | None = None
     while True:
         too_long: Sequence[str] = ()
@@ -53,6 +56,7 @@ async def look_at_source(run: JobRun) -> Remaining:
         if after is None:
             break
     remaining.uploads = await objects.list_uploads(source.bucket, source.prefix)
+    remaining.listed_at = utc_timestamp(await run.tools.ledger.now()) or ""
     return remaining
 
 

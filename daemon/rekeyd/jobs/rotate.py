@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rekeyd.domain.certificate import Rotated, RotationFacts
 from rekeyd.domain.errors import AccessDeniedError, StoreRefusedError
-from rekeyd.domain.job import RotateMessage
+from rekeyd.domain.job import RotateMessage, utc_timestamp
 from rekeyd.domain.key import KeyState
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.bring import bring_key
 from rekeyd.jobs.canaries import key_canary
 from rekeyd.jobs.census import Census, Under, take_census
+from rekeyd.jobs.certify import certify
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held, Waiting
 from rekeyd.jobs.own_objects import Ground, remove_own
 from rekeyd.jobs.passes import make_pass
 from rekeyd.jobs.provision import refuses_wrong_checksum
 from rekeyd.jobs.redirect import redirect, uploads_left
 from rekeyd.jobs.refusals import refused_elsewhere
+from rekeyd.jobs.rotation_facts import facts_of, nothing_moved
 from rekeyd.jobs.rotation_preflight import preflight_rotation
 from rekeyd.jobs.run import JobRun, first_of
 from rekeyd.jobs.watch import watch_key
@@ -29,6 +32,10 @@ from rekeyd.ledger.port import TenantKey
 from rekeyd.transfer.rekey_plan import can_update
 
 _UPLOADS = "unfinished_uploads"
+_FORMER_KEYS = "former_keys"
+"""Noted before anything is changed."""
+_LOOKED_AT = "looked_at"
+"""Noted once all is done that a rotation is for: what is left then is the certificate."""
 _IN_USE: tuple[KeyState, ...] = ("active", "unavailable")
 
 
@@ -64,7 +71,7 @@ async def rotate(run: JobRun) -> Ending:
 
 
 def _begun(run: JobRun) -> bool:
-    return run.job.result is not None
+    return _FORMER_KEYS in (run.job.result or {})
 
 
 async def _formers(run: JobRun) -> list[TenantKey]:
@@ -82,7 +89,7 @@ async def _known_formers(run: JobRun) -> list[TenantKey]:
 
 
 def _names(result: Mapping[str, object] | None) -> Sequence[object]:
-    found = (result or {}).get("former_keys", [])
+    found = (result or {}).get(_FORMER_KEYS, [])
     return found if isinstance(found, list) else []
 
 
@@ -92,10 +99,22 @@ async def _nothing_to_move(run: JobRun, message: RotateMessage, record: Placemen
     await ledger.begin_job(run.claim)
     if message.key is None and record.key_ref != run.job.key_ref:
         return Failed(f"the placement leads to {record.key_ref} by now")
-    did = "rotated by its provider" if message.key is None else "active already"
-    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key.arn, "did": did})
+    facts = nothing_moved("rotated by its provider" if message.key is None else "active already")
+    await ledger.note_result(run.claim, "rotation.result", {"key": run.job.key.arn, "did": facts.did})
+    return await _certified(run, facts, f"{run.job.key.arn} is {facts.did}: nothing was moved")
+
+
+async def _certified(run: JobRun, facts: RotationFacts, remark: str | None) -> Ending:
+    """Give the job its certificate, and end it."""
+    ledger = run.tools.ledger
+    await ledger.enter_phase(run.claim, "certify")
+    record, _ = await ledger.placement(run.job.tenant)
+    assert record is not None, "a dedicated tenant has one"
+    certified = await certify(run, record, facts)
+    if isinstance(certified, Held):
+        return certified
     await ledger.enter_phase(run.claim, "done")
-    return Completed(f"{run.job.key.arn} is {did}: nothing was moved")
+    return Completed(remark)
 
 
 @dataclass(slots=True)
@@ -105,20 +124,32 @@ class _Progress:
     census: Census
     uploads: int
     """Unfinished uploads that may have been begun under a former key."""
+    looked_at: float
+    """When that was, by the ledger's clock."""
 
 
 async def _rotate(run: JobRun, message: RotateMessage, formers: Sequence[TenantKey]) -> Ending:
+    result = (await run.tools.ledger.job(run.job.id)).result or {}
+    if _LOOKED_AT not in result:
+        brought = await _brought(run, message, formers)
+        if not isinstance(brought, _Progress):
+            return brought
+        result = await _put_away(run, await _known_formers(run), brought)
+    # The rows stay as they are from here on: another attempt writes the same evidence.
+    did: Rotated = "brought" if message.options.reencrypt == "all" else "redirected"
+    return await _certified(run, facts_of(did, result), str(result["remark"]) or None)
+
+
+async def _brought(
+    run: JobRun, message: RotateMessage, formers: Sequence[TenantKey]
+) -> _Progress | Held | Waiting:
     await run.tools.ledger.enter_phase(run.claim, "redirect")
     redirected = await redirect(run, formers)
     if isinstance(redirected, Held):
         return redirected
     if message.options.reencrypt == "all":
-        brought = await _bring_all(run, redirected)
-    else:
-        brought = await _look(run, redirected, waits=False)
-    if not isinstance(brought, _Progress):
-        return brought
-    return await _put_away(run, await _known_formers(run), brought)
+        return await _bring_all(run, redirected)
+    return await _look(run, redirected, waits=False)
 
 
 async def _bring_all(run: JobRun, redirected_at: float) -> _Progress | Held | Waiting:
@@ -178,11 +209,12 @@ async def _look(run: JobRun, redirected_at: float, *, waits: bool) -> _Progress 
         return uploads
     if uploads and waits:
         return await _wait_for(run, uploads)
-    return _Progress(await take_census(run), uploads)
+    census = await take_census(run)
+    return _Progress(census, uploads, await run.tools.ledger.now())
 
 
-async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress) -> Ending:
-    """Archive each former key under which no current version and no upload is, and say what lies where."""
+async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress) -> Mapping[str, object]:
+    """Archive each former key under which no current version and no upload is; gives what lies where."""
     ledger, job = run.tools.ledger, run.job
     ground = Ground(
         run.tools.target_of(job).objects,
@@ -191,7 +223,7 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
         run.kept,
         keeps_versions=run.source_versioned,
     )
-    views, remarks, kept = {}, [], []
+    views, remarks, kept, archived = {}, [], [], []
     for key in formers:
         assert key.arn is not None, "one that was never imported isn't active"
         under = found.census.under(key.arn)
@@ -203,6 +235,7 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
             continue
         stays = await _remove_canary(ground, key.arn, under)
         await ledger.archive_key(run.claim, key.ref, {"under_it": under.view()})
+        archived.append(key.ref)
         if under.noncurrent:
             remarks.append(f"{under.noncurrent} older versions stay under {key.ref}, which is archived")
         if stays is not None:
@@ -222,10 +255,12 @@ async def _put_away(run: JobRun, formers: Sequence[TenantKey], found: _Progress)
             for name, under in found.census.elsewhere(job.key.arn).items()
             if name not in views
         },
+        "archived": archived,
+        "remark": "; ".join(remarks),
+        _LOOKED_AT: utc_timestamp(found.looked_at),
     }
     await ledger.note_result(run.claim, "rotation.result", result)
-    await ledger.enter_phase(run.claim, "done")
-    return Completed("; ".join(remarks) or None)
+    return result
 
 
 async def _remove_canary(ground: Ground, key_arn: str, under: Under) -> str | None:

@@ -29,8 +29,8 @@ class EvidenceLedger(Protocol):
     async def certificate(self, job_id: str) -> str | None:
         """The certificate of a job; None where it has none. Raises UnknownJobError."""
 
-    async def latest_certificate(self, tenant: str) -> str | None:
-        """The one of the tenant's that was recorded last; None where there is none."""
+    async def tenant_certificates(self, tenant: str, limit: int) -> Sequence[str]:
+        """The tenant's certificates, the oldest first; of more than `limit` those recorded last."""
 
     async def audit_heads(self) -> AuditHeads:
         """Of each chain of the audit trail the last record's number and hash."""

@@ -155,12 +155,14 @@ def listed(row: Row, version: ObjectVersion, seen_from: float | None = None) -> 
         attempts, planned = former.attempts, former.planned_before
     else:
         attempts, planned = 0, _planned_with(former)
-    target = None if former.state in _WITHOUT_COPY else former.target
-    copies = () if former.state in _WITHOUT_COPY else former.copies
+    gone = former.state in _WITHOUT_COPY
+    target, copies, made_by = (None, (), ()) if gone else (former.target, former.copies, former.copy_requests)
     if len(planned) > PLANNED_BEFORE_MAX and not (former.state == "failed" and former.attempts == 0):
-        stuck = ObjectRow(version, "failed", max(former.attempts, 1), target, planned, None, copies)
+        attempts = max(former.attempts, 1)
+        stuck = ObjectRow(version, "failed", attempts, target, planned, None, copies, made_by)
         return Move(Row(stuck, None, _TOO_MANY_PLANNED), None)
-    return Move(Row(ObjectRow(version, "listed", attempts, target, planned, None, copies), None), "carry")
+    again = ObjectRow(version, "listed", attempts, target, planned, None, copies, made_by)
+    return Move(Row(again, None), "carry")
 
 
 def missing(row: Row, *, paused: bool) -> Move | None:
@@ -185,10 +187,11 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
     target = outcome.target or former.target
     copies = former.copies if outcome.copies is None else outcome.copies
     crc64nvme = former.crc64nvme if outcome.crc64nvme is None else outcome.crc64nvme
+    made_by = former.copy_requests if outcome.copy_requests is None else outcome.copy_requests
     if outcome.state == "listed":
         attempts = former.attempts + 1
         tried = replace(former, attempts=attempts, target=target, crc64nvme=crc64nvme, copies=copies)
-        return replace(row, object=tried, reason=outcome.reason)
+        return replace(row, object=replace(tried, copy_requests=made_by), reason=outcome.reason)
     done = ObjectRow(
         source=former.source,
         state=outcome.state,
@@ -197,6 +200,7 @@ def recorded(stage: SegmentStage, row: Row, outcome: ObjectOutcome) -> Row | Non
         planned_before=_planned_after(outcome, former),
         crc64nvme=crc64nvme,
         copies=() if outcome.state == "dropped" else copies,
+        copy_requests=() if outcome.state == "dropped" else made_by,
     )
     evidence = outcome.evidence or row.evidence
     return Row(done, None, outcome.reason, evidence, request_ids=outcome.request_ids)

@@ -13,7 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The migration that makes the tables what they are here."""
 
 UNFINISHED_JOB = "jobs.finished_at IS NULL"
@@ -296,6 +296,8 @@ objects = sa.Table(
     sa.Column("seen_pass", sa.Integer, nullable=False),
     # The ids of the requests that deleted its source, a space between them.
     sa.Column("delete_requests", sa.Text, nullable=False, server_default=""),
+    # The ids of the requests that made what stands in the target, likewise.
+    sa.Column("copy_requests", sa.Text, nullable=False, server_default=""),
     sqlite_with_rowid=False,
 )
 sa.Index(

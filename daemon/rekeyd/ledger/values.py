@@ -138,7 +138,10 @@ class ObjectRow:
     """Earlier source versions whose copying was planned and perhaps begun, with an outcome that isn't known."""
     crc64nvme: int | None
     copies: tuple[Copy, ...] = ()
-    """Where the target keeps versions: what stands there under the key, as last known, the oldest first."""
+    """Where the target keeps versions: what stands there under the key, as last known, the oldest first. Of an object
+    that was brought under another key where it stands: what was there before, and what is there now."""
+    copy_requests: tuple[str, ...] = ()
+    """How the store named the requests that made what stands in the target, as far as it answered them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,8 @@ class ObjectOutcome:
     """Where the target keeps versions: what is known to stand there now. None leaves what is recorded."""
     request_ids: tuple[str, ...] = ()
     """Where the source was deleted: how the store named the requests that did it."""
+    copy_requests: tuple[str, ...] | None = None
+    """How it named those that made what stands in the target now. None leaves what is recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ class EvidenceRow:
     evidence: str
     """How both checksums came about, as an outcome's; of a history its copies have each their own."""
     request_ids: tuple[str, ...]
+    """Of the requests that deleted its source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,8 +298,10 @@ class ObjectStore(Protocol):
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
-    ) -> None:
+    ) -> str:
         """Have exactly this version, current or older, lie under another KMS key; nothing else of it changes.
+
+        Gives the store's name for the request, empty where it names none.
 
         Without an id it is whatever stands there then: its bytes stay what they are, whoever wrote them. Raises
         StoreRefusedError where the store doesn't do that for such a version.

@@ -35,21 +35,45 @@ class Attempt:
     target: ObjectVersion | None
     copies: tuple[Copy, ...] | None = None
     """What is known to stand in a target that keeps versions; None as long as nothing new is."""
+    copy_requests: tuple[str, ...] | None = None
+    """The ids of the requests that made what stands in the target; None as long as nothing new is known."""
 
     def in_vain(self, reason: str, attempts_max: int, verdict: Verdict | None = None) -> ObjectOutcome:
         """What to record of an attempt that didn't end in a verified copy."""
         state: Literal["failed", "listed"] = "failed" if self.row.attempts + 1 >= attempts_max else "listed"
-        return ObjectOutcome(self.row.source, state, reason, verdict, self.target, copies=self.copies)
+        return self._given(state, reason, verdict)
 
     def in_vain_for_good(self, reason: str) -> ObjectOutcome:
         """What to record where trying again would change nothing."""
-        return ObjectOutcome(self.row.source, "failed", reason, target=self.target, copies=self.copies)
+        return self._given("failed", reason)
+
+    def stale(self, reason: str) -> ObjectOutcome:
+        """What to record where the source has another version by now, or none."""
+        return self._given("stale", reason)
+
+    def _given(
+        self, state: Literal["failed", "listed", "stale"], reason: str, verdict: Verdict | None = None
+    ) -> ObjectOutcome:
+        return ObjectOutcome(
+            self.row.source,
+            state,
+            reason,
+            verdict,
+            self.target,
+            copies=self.copies,
+            copy_requests=self.copy_requests,
+        )
 
     def unverified(self, verification: Verification, attempts_max: int) -> ObjectOutcome:
         """What to record of a copy that isn't equal, or can't be shown to be."""
         judgement = verification.judgement
         reason = f"{judgement.verdict}: {', '.join(judgement.reasons)}"
         return self.in_vain(reason, attempts_max, judgement.verdict)
+
+
+def ids_of(request_id: str) -> tuple[str, ...]:
+    """A request as it is recorded: nothing where the store gave it no name."""
+    return (request_id,) if request_id else ()
 
 
 def planned_by_us(found: ObjectVersion, planned: Sequence[ObjectVersion]) -> bool:

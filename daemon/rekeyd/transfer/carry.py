@@ -21,6 +21,7 @@ from rekeyd.transfer.attempt import (
     SETTLEMENTS_MAX,
     UNMOVABLE,
     Attempt,
+    ids_of,
     planned_by_us,
 )
 from rekeyd.transfer.copy import (
@@ -52,7 +53,7 @@ async def carry(row: ObjectRow, route: Route, means: Means, claim: LiveClaim) ->
     try:
         return await carried(attempt, route, means, claim)
     except SourceChangedError as error:
-        return ObjectOutcome(row.source, "stale", str(error), target=attempt.target, copies=attempt.copies)
+        return attempt.stale(str(error))
     except ArchivedError as error:
         return attempt.in_vain_for_good(f"{NEEDS_RESTORE}: {error}")
     except (UnmovableError, CustomerKeyError) as error:
@@ -102,6 +103,7 @@ async def _verify_written(attempt: Attempt, route: Route, copied: Copied, means:
     attempt.target = ObjectVersion(
         key, attempt.row.source.size_bytes, copied.written.etag, copied.written.version_id
     )
+    attempt.copy_requests = ids_of(copied.written.request_id)
     head = await route.target.head(route.target_location.bucket, key, copied.written.version_id)
     if head.version.etag != copied.written.etag:
         reason = "the target has another version than the one just written"
@@ -127,6 +129,8 @@ def _judged(attempt: Attempt, verification: Verification, means: Means) -> Objec
         target=verification.target,
         crc64nvme=verification.crc64nvme,
         evidence=verification.evidence,
+        # Where the answer was lost the request has no name that is known.
+        copy_requests=attempt.copy_requests or (),
     )
 
 

@@ -9,13 +9,13 @@ versions, or whose carrying broke off anywhere, ends the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rekeyd.domain.errors import NotFoundError, PreconditionError, RekeydError, StoreRefusedError
 from rekeyd.domain.objects import ObjectVersion
 from rekeyd.ledger.port import Copy, ObjectOutcome, ObjectRow
 from rekeyd.stores.port import IfAbsent, IfMatches, LiveClaim, ObjectStore, WriteCondition
-from rekeyd.transfer.attempt import CONFLICT, SETTLEMENTS_MAX, Attempt, planned_by_us
+from rekeyd.transfer.attempt import CONFLICT, SETTLEMENTS_MAX, Attempt, ids_of, planned_by_us
 from rekeyd.transfer.copy import CopyTask, SourceChangedError, copy_object, source_evidence
 from rekeyd.transfer.route import Means, Route, head_or_none
 from rekeyd.transfer.verify import Verification, verify_copy
@@ -67,6 +67,7 @@ async def carry_history(attempt: Attempt, route: Route, means: Means, claim: Liv
     """
     carrying = _Carrying(attempt, route, means, claim, carried_chain(attempt.row.source))
     row = attempt.row
+    carrying.requests += row.copy_requests
     untouched = not (row.copies or row.target or row.planned_before or row.attempts)
     refusal: RekeydError | None = None
     for settlement in range(SETTLEMENTS_MAX + 1):
@@ -92,6 +93,8 @@ class _Carrying:
     means: Means
     claim: LiveClaim
     wanted: tuple[ObjectVersion, ...]
+    requests: list[str] = field(default_factory=list)
+    """Which made the copies, in order; those of copies that were replaced since may be among them."""
 
     @property
     def target_key(self) -> str:
@@ -101,13 +104,17 @@ class _Carrying:
         """From the oldest version to the newest."""
         standing = await self._standing() if looks_first else ()
         copies = await self._agreeing(standing)
+        if not copies:
+            self.requests.clear()
         self._note(copies)
         await self._delete_surplus(standing[len(copies) :])
         for version in self.wanted[len(copies) :]:
             copies.append(await self._append(version, copies[-1] if copies else None))
             self._note(copies)
         if not copies:
-            return ObjectOutcome(self.attempt.row.source, "excluded", ONLY_MARKERS, copies=())
+            return ObjectOutcome(
+                self.attempt.row.source, "excluded", ONLY_MARKERS, copies=(), copy_requests=()
+            )
         if looks_first or any(copy.target.marker for copy in copies):
             await self._check_order(copies)
         newest = copies[-1]
@@ -119,6 +126,7 @@ class _Carrying:
             crc64nvme=newest.crc64nvme,
             evidence=newest.evidence,
             copies=tuple(copies),
+            copy_requests=tuple(self.requests),
         )
 
     async def check_source(self) -> None:
@@ -177,6 +185,7 @@ class _Carrying:
         absent = before is None or before.target.marker
         task = self._task(version, IfAbsent() if absent or before is None else IfMatches(before.target.etag))
         copied = await copy_object(task)
+        self.requests += ids_of(copied.written.request_id)
         written = ObjectVersion(
             self.target_key, version.size_bytes, copied.written.etag, copied.written.version_id
         )
@@ -197,6 +206,7 @@ class _Carrying:
             condition=IfMatches(before.target.etag),
             claim=self.claim,
         )
+        self.requests += ids_of(written.request_id)
         return Copy(version, ObjectVersion(self.target_key, 0, "", written.version_id, marker=True))
 
     async def _verify(self, task: CopyTask, target: ObjectVersion) -> Verification | None:
@@ -241,6 +251,7 @@ class _Carrying:
 
     def _note(self, copies: Sequence[Copy]) -> None:
         self.attempt.copies = tuple(copies)
+        self.attempt.copy_requests = tuple(self.requests)
         if copies:
             self.attempt.target = copies[-1].target
 

@@ -7,6 +7,7 @@ led to the key where the store does that without writing them anew, and else lef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rekeyd.domain.errors import (
@@ -21,9 +22,9 @@ from rekeyd.domain.errors import (
 )
 from rekeyd.domain.evidence import Judgement, evidence_of, judge
 from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
-from rekeyd.ledger.port import ObjectOutcome, ObjectRow
+from rekeyd.ledger.port import Copy, ObjectOutcome, ObjectRow
 from rekeyd.stores.port import IfMatches, LiveClaim, UnderKey
-from rekeyd.transfer.attempt import PASSING, UNMOVABLE, Attempt
+from rekeyd.transfer.attempt import PASSING, UNMOVABLE, Attempt, ids_of
 from rekeyd.transfer.copy import Copied, CopyTask, SourceChangedError, UnmovableError, copy_object
 from rekeyd.transfer.rekey_plan import RekeyFacts, RekeyPlan, RekeyWay, can_update, plan_rekey
 from rekeyd.transfer.route import Means, Route, head_or_none
@@ -33,6 +34,16 @@ _LOOKS_MAX = 5
 """So often in one attempt may something else stand there than was just seen."""
 
 _DAMAGED = "damaged: what was written isn't what had been read"
+UPDATED = "updated_by_provider"
+COPIED = "copied_by_provider"
+COPIED_WITH_CHECKSUMS = "copied_by_provider/crc64nvme"
+FOUND = "reported"
+LEFT = "left"
+"""How a version came to lie, or not to lie, under the key, as the evidence of its row says it; else it was streamed.
+
+`COPIED_WITH_CHECKSUMS`: the store reports a checksum of both, and they are equal. `FOUND`: it lay there when it was
+looked at, whoever brought it there. `LEFT`: it lies under another one still."""
+
 _UNCHECKED = "the store takes bytes that arrive damaged, and what is overwritten couldn't be brought back"
 
 
@@ -95,10 +106,9 @@ async def rekey(row: ObjectRow, work: Rekeying) -> ObjectOutcome:
     attempt = Attempt(row, None)
     try:
         outcome = await _rekeyed(attempt, work)
-        for version in row.source.older:
-            await _update_older(version, work)
+        older = [await _update_older(row, version, work) for version in row.source.older]
     except (ArchivedError, UnmovableError, CustomerKeyError) as error:
-        return _left(row, str(error))
+        return _left(row, str(error), None)
     except _DamagedError as error:
         # Remembered by its version: looked at again it isn't taken for done.
         attempt.target = error.head.version
@@ -109,7 +119,7 @@ async def rekey(row: ObjectRow, work: Rekeying) -> ObjectOutcome:
         passing = isinstance(error, StoreError) and error.repeatable
         reason = f"{PASSING}: {error}" if passing else str(error)
         return attempt.in_vain(reason, work.means.object_attempts_max)
-    return outcome
+    return _with_older(outcome, [each for each in older if each is not None])
 
 
 def forget(row: ObjectRow) -> ObjectOutcome:
@@ -151,9 +161,9 @@ def _without_writing(
     if row.attempts > 0 and row.target is not None and row.target.etag == head.version.etag:
         return attempt.in_vain_for_good(_DAMAGED)
     if plan.way == "none":
-        return _done(row, head, None, "reported")
+        return _found(row, head, work)
     if plan.way == "leave":
-        return _left(row, plan.reason)
+        return _left(row, plan.reason, head)
     if plan.way == "stream" and not work.overwrites_safely(head):
         return attempt.in_vain_for_good(f"{UNMOVABLE}: {_UNCHECKED}")
     return None
@@ -161,30 +171,53 @@ def _without_writing(
 
 async def _updated(row: ObjectRow, work: Rekeying, version: ObjectVersion) -> ObjectOutcome:
     """The store changes the key of what is there; its bytes don't move, so that there is nothing to compare."""
-    await work.route.target.update_encryption(
+    request_id = await work.route.target.update_encryption(
         work.bucket, version, under=UnderKey(work.route.key_arn), claim=work.claim
     )
     head = await work.route.target.head(work.bucket, version.key, version.version_id)
     if work.plan(head, current=True).way != "none":
         raise _KeptKeyError("the store answers that it has updated the key, and keeps it")
-    return _done(row, head, None, "updated_by_provider")
+    return _done(row, _copy(version, head, UPDATED), request_id)
 
 
-async def _update_older(version: ObjectVersion, work: Rekeying) -> None:
-    """An older version is led to the key, or stays: what could not be done is counted when all is looked at."""
+async def _update_older(row: ObjectRow, version: ObjectVersion, work: Rekeying) -> tuple[Copy, str] | None:
+    """An older version is led to the key, or stays: what could not be done is counted when all is looked at.
+
+    Gives what is known of it by now, and the request's id; None where it wasn't looked at, or is gone.
+    """
     if version.marker or not work.updates:
-        return
+        return None
     head = await head_or_none(work.route.target, work.bucket, version.key, version.version_id)
-    if head is None or work.plan(head, current=False).way != "update":
-        return
+    if head is None:
+        return None
+    way = work.plan(head, current=False).way
+    if way != "update":
+        known = _recorded(row, head, work) if way == "none" else None
+        return known or _copy(head.version, head, FOUND if way == "none" else LEFT), ""
     try:
-        await work.route.target.update_encryption(
+        request_id = await work.route.target.update_encryption(
             work.bucket, version, under=UnderKey(work.route.key_arn), claim=work.claim
         )
+        after = await work.route.target.head(work.bucket, version.key, version.version_id)
     except (StoreRefusedError, AccessDeniedError):
         work.refused.add("update")
+        return _copy(head.version, head, LEFT), ""
     except NotFoundError:
-        return  # whoever may has deleted it meanwhile
+        return None  # whoever may has deleted it meanwhile
+    updated = work.plan(after, current=False).way == "none"
+    return _copy(head.version, after, UPDATED if updated else LEFT), request_id
+
+
+def _with_older(outcome: ObjectOutcome, older: Sequence[tuple[Copy, str]]) -> ObjectOutcome:
+    """The outcome with what is known of the versions beneath, the oldest first."""
+    if not older or outcome.copies is None:
+        return outcome
+    requests = [each for _, request_id in older for each in ids_of(request_id)]
+    return replace(
+        outcome,
+        copies=(*(copy for copy, _ in older), *outcome.copies),
+        copy_requests=tuple(dict.fromkeys([*requests, *(outcome.copy_requests or ())])),
+    )
 
 
 async def _written_anew(
@@ -206,7 +239,7 @@ async def _written_anew(
     if server_side and work.plan(head, current=True).way != "none":
         raise _KeptKeyError("the store answers that it has copied, and keeps the key")
     if copied.source.checksum is None or copied.source.checksum.origin != "streamed":
-        return await _judged_without_bytes(row, work, copied, head)
+        return await _judged_without_bytes(row, work, version, copied, head)
     verification = await verify_copy(
         work.route,
         version,
@@ -217,11 +250,12 @@ async def _written_anew(
     )
     if verification.judgement.verdict != "verified":
         raise _DamagedError(head, verification.judgement)
-    return _done(row, head, verification.crc64nvme, verification.evidence)
+    copy = _copy(version, head, verification.evidence, verification.crc64nvme)
+    return _done(row, copy, copied.written.request_id)
 
 
 async def _judged_without_bytes(
-    row: ObjectRow, work: Rekeying, copied: Copied, head: ObjectHead
+    row: ObjectRow, work: Rekeying, version: ObjectVersion, copied: Copied, head: ObjectHead
 ) -> ObjectOutcome:
     """A copy within the store: what was copied may be gone by now, and no byte of it has passed through us.
 
@@ -234,25 +268,62 @@ async def _judged_without_bytes(
     judgement = judge(copied.source, evidence_of(head, None, tags), work.route.key_arn)
     if judgement.verdict == "mismatch":
         raise _DamagedError(head, judgement)
-    return _done(row, head, head.crc64nvme, "copied_by_provider")
+    both = former is not None and head.crc64nvme is not None
+    copy = _copy(version, head, COPIED_WITH_CHECKSUMS if both else COPIED)
+    return _done(row, copy, copied.written.request_id)
 
 
 def _absent(row: ObjectRow) -> ObjectOutcome:
     if row.source.marker:
-        return ObjectOutcome(row.source, "excluded", "a delete marker has no bytes, so no key")
+        reason = "a delete marker has no bytes, so no key"
+        return ObjectOutcome(row.source, "excluded", reason, copies=(), copy_requests=())
     return ObjectOutcome(row.source, "stale", "a writer has deleted it since it was listed")
 
 
-def _left(row: ObjectRow, reason: str) -> ObjectOutcome:
-    return ObjectOutcome(row.source, "excluded", f"stays under its key: {reason}")
+def _left(row: ObjectRow, reason: str, head: ObjectHead | None) -> ObjectOutcome:
+    return ObjectOutcome(
+        row.source,
+        "excluded",
+        f"stays under its key: {reason}",
+        copies=() if head is None else (_copy(head.version, head, LEFT),),
+        copy_requests=(),
+    )
 
 
-def _done(row: ObjectRow, head: ObjectHead, crc: int | None, evidence: str) -> ObjectOutcome:
+def _found(row: ObjectRow, head: ObjectHead, work: Rekeying) -> ObjectOutcome:
+    """It lies under the key. An earlier attempt of ours that brought it there knows more of it than can be seen."""
+    known = _recorded(row, head, work)
+    if known is None:
+        return _done(row, _copy(head.version, head, FOUND), "")
+    return replace(_done(row, known, ""), verdict=None, copy_requests=row.copy_requests)
+
+
+def _recorded(row: ObjectRow, head: ObjectHead, work: Rekeying) -> Copy | None:
+    """What is on record of how this very version came to lie under the key."""
+    found = (head.version.version_id, head.version.etag, work.route.key_arn)
+    known = [c for c in row.copies if (c.target.version_id, c.target.etag, c.key_arn) == found]
+    return known[-1] if known else None
+
+
+def _copy(before: ObjectVersion, head: ObjectHead, evidence: str, crc: int | None = None) -> Copy:
+    """What was there before, and what is there now."""
+    return Copy(
+        replace(before, older=(), modified=None),
+        replace(head.version, modified=None),
+        head.encryption.key,
+        head.crc64nvme if crc is None else crc,
+        evidence,
+    )
+
+
+def _done(row: ObjectRow, copy: Copy, request_id: str) -> ObjectOutcome:
     return ObjectOutcome(
         row.source,
         "verified",
-        verdict=None if evidence == "reported" else "verified",
-        target=replace(head.version, modified=None),
-        crc64nvme=head.crc64nvme if crc is None else crc,
-        evidence=evidence,
+        verdict=None if copy.evidence == FOUND else "verified",
+        target=copy.target,
+        crc64nvme=copy.crc64nvme,
+        evidence=copy.evidence,
+        copies=(copy,),
+        copy_requests=ids_of(request_id),
     )

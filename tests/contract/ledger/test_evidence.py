@@ -103,7 +103,7 @@ async def test_whoever_has_lost_the_claim_gets_and_records_nothing(ledger: Ledge
 async def test_a_job_has_the_certificate_that_was_recorded_first(ledger: Ledger, other: Ledger) -> None:
     claim = await running(ledger)
     assert await ledger.certificate("job-1") is None
-    assert await ledger.latest_certificate("acme") is None
+    assert await ledger.tenant_certificates("acme", 10) == []
 
     assert await ledger.record_certificate(claim, '{"first":"ü"}') == '{"first":"ü"}'
     assert await ledger.record_certificate(claim, '{"second":1}') == '{"first":"ü"}'
@@ -116,14 +116,19 @@ async def test_a_job_has_the_certificate_that_was_recorded_first(ledger: Ledger,
         await ledger.certificate("nobody")
 
 
-async def test_the_latest_certificate_is_the_tenants_own(ledger: Ledger) -> None:
+async def test_the_latest_certificates_are_the_tenants_own_the_oldest_first(ledger: Ledger) -> None:
     await ledger.record_certificate(await running(ledger, "job-1", "acme"), "first")
-    await ledger.record_certificate(await running(ledger, "job-2", "globex"), "another's")
-    assert await ledger.latest_certificate("acme") == "first"
+    second = await running(ledger, "job-2", "globex")
+    await ledger.record_certificate(second, "another's")
+    assert await ledger.tenant_certificates("acme", 10) == ["first"]
 
     await ledger.cancel_job("job-1", "an operator")
-    assert await ledger.latest_certificate("globex") == "another's"
+    assert await ledger.tenant_certificates("globex", 10) == ["another's"]
     assert await ledger.certificate("job-1") == "first"
+    await ledger.finish_job(second, "completed", None)
+    await ledger.record_certificate(await running(ledger, "job-3", "globex"), "a later one")
+    assert await ledger.tenant_certificates("globex", 10) == ["another's", "a later one"]
+    assert await ledger.tenant_certificates("globex", 1) == ["a later one"]
 
 
 async def test_checkpoints_are_numbered_without_gaps_and_are_on_record(ledger: Ledger, other: Ledger) -> None:

@@ -26,8 +26,8 @@ class EvidenceMethods(Transactions):
     async def certificate(self, job_id: str) -> str | None:
         return await self._read(statements.certificate, job_id)
 
-    async def latest_certificate(self, tenant: str) -> str | None:
-        return await self._read(statements.latest_certificate, tenant)
+    async def tenant_certificates(self, tenant: str, limit: int) -> Sequence[str]:
+        return await self._read(statements.tenant_certificates, tenant, limit)
 
     async def audit_heads(self) -> AuditHeads:
         return await self._read(transaction.heads)

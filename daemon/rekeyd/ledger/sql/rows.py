@@ -145,6 +145,7 @@ _CHANGING = (
     "crc64nvme",
     "evidence",
     "delete_requests",
+    "copy_requests",
 )
 _OF_KEY = sa.update(objects).where(
     objects.c.move_id == sa.bindparam("of_move"),
@@ -175,6 +176,7 @@ def _values(move_id: int, row: Row, mapping: KeyMapping) -> dict[str, Any]:
         "crc64nvme": row.object.crc64nvme,
         "evidence": row.evidence,
         "delete_requests": " ".join(row.request_ids),
+        "copy_requests": " ".join(row.object.copy_requests),
     }
 
 
@@ -182,7 +184,7 @@ def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
     # Unpacked in the columns' order: by name it would take twice as long, and rows are what there are most of.
     _, key, _, size, etag, version, modified, history, state, attempts, *rest = found
     segment_id, reason, target_key, target_size, target_etag, target_version, *rest = rest
-    copied, planned, crc64nvme, evidence, seen_pass, delete_requests = rest
+    copied, planned, crc64nvme, evidence, seen_pass, deleted_by, made_by = rest
     target = None
     if target_etag is not None:
         target_key = mapping.target_key(key) if target_key is None else target_key
@@ -192,8 +194,9 @@ def _row(found: Sequence[Any], mapping: KeyMapping) -> Row:
         _chain(key, json.loads(history)) if history else ObjectVersion(key, size, etag, version, modified)
     )
     copies = tuple(_copy(key, mapping.target_key(key), each) for each in json.loads(copied)) if copied else ()
-    about = ObjectRow(source, state, attempts, target, before, crc64nvme, copies)
-    return Row(about, segment_id, reason, evidence, seen_pass, tuple(delete_requests.split()))
+    made = tuple(made_by.split()) if made_by else ()
+    about = ObjectRow(source, state, attempts, target, before, crc64nvme, copies, made)
+    return Row(about, segment_id, reason, evidence, seen_pass, tuple(deleted_by.split()))
 
 
 def _source_values(source: ObjectVersion) -> dict[str, Any]:

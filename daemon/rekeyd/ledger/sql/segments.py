@@ -281,4 +281,5 @@ def _digest_row(outcome: ObjectOutcome) -> Sequence[object]:
         outcome.crc64nvme,
         outcome.evidence,
         *([copy_digest_row(copy) for copy in outcome.copies or ()]),
+        *([list(outcome.copy_requests)] if outcome.copy_requests else []),
     ]

@@ -41,15 +41,15 @@ def certificate(db: Connection, job_id: str) -> str | None:
     return found
 
 
-def latest_certificate(db: Connection, tenant: str) -> str | None:
-    """The one that was recorded last."""
-    found: str | None = db.execute(
+def tenant_certificates(db: Connection, tenant: str, limit: int) -> Sequence[str]:
+    """Those that were recorded last, the oldest of them first."""
+    found = db.execute(
         sa.select(certificates.c.text)
         .where(certificates.c.tenant == tenant)
         .order_by(certificates.c.recorded_at.desc(), certificates.c.job_id.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    return found
+        .limit(limit)
+    ).scalars()
+    return list(found)[::-1]
 
 
 def record_checkpoint(tx: Transaction, checkpoint: Checkpoint, actor: str) -> bool:

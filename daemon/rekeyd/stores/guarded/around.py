@@ -131,8 +131,8 @@ class GuardedStore:
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
-    ) -> None:
-        await self._guard.run(
+    ) -> str:
+        return await self._guard.run(
             on.UPDATE_ENCRYPTION,
             lambda: self._inner.update_encryption(bucket, version, under=under, claim=claim),
         )

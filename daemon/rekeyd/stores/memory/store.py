@@ -201,13 +201,14 @@ class MemoryStore:
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
-    ) -> None:
+    ) -> str:
         """See the port. Neither ETag nor time of modification change ("UpdateObjectEncryption", S3 API Reference)."""
         if not self._updates_keys_of or f":{self._updates_keys_of}:" not in under.key_arn:
             raise StoreRefusedError("update_encryption", under.key_arn, code="NotImplemented")
         async with live_until_deadline("update_encryption", claim):
             stored = self._shelf.stored("update_encryption", bucket, version.key, version.version_id)
         self._shelf.rekey("update_encryption", bucket, version.key, stored, under)
+        return f"request-{self._shelf.next()}"
 
     async def begin_upload(
         self,

@@ -195,9 +195,9 @@ class S3Store:
 
     async def update_encryption(
         self, bucket: str, version: ObjectVersion, *, under: UnderKey, claim: LiveClaim
-    ) -> None:
+    ) -> str:
         """See the port."""
-        await update_encryption(self._client, bucket, version, under, claim)
+        return await update_encryption(self._client, bucket, version, under, claim)
 
     async def begin_upload(
         self,

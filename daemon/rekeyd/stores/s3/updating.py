@@ -17,11 +17,11 @@ from rekeyd.stores.s3.request import S3Request
 
 async def update_encryption(
     client: S3Client, bucket: str, version: ObjectVersion, under: UnderKey, claim: LiveClaim
-) -> None:
+) -> str:
     """Lead the version to the key, without S3 Bucket Keys. See the port."""
     body = xml.encryption_body(under.key_arn)
     pinned = () if version.version_id is None else (("versionId", version.version_id),)
-    await client.call(
+    answer = await client.call(
         S3Request(
             "UpdateObjectEncryption",
             "PUT",
@@ -35,3 +35,4 @@ async def update_encryption(
             publishes=True,
         )
     )
+    return answer.request_id
