@@ -255,7 +255,7 @@ def test_statements_of_others_are_no_drift() -> None:
 def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_administrable(
     policy: Policy,
 ) -> None:
-    closed = with_refusal(policy, refusal(BUCKET))
+    closed = with_refusal(policy, refusal(BUCKET, "aws"))
 
     for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObjectVersion", "s3:GetObjectVersion"):
         assert is_denied(
@@ -265,9 +265,9 @@ def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_adm
         assert not is_denied(
             closed, Request(action, f"arn:aws:s3:::{BUCKET}", {"aws:SecureTransport": "true"})
         )
-    assert refuses_everybody(closed)
-    assert with_refusal(closed, refusal(BUCKET)) == closed
-    assert not refuses_everybody(without_refusal(closed))
+    assert refuses_everybody(closed, refusal(BUCKET, "aws"))
+    assert with_refusal(closed, refusal(BUCKET, "aws")) == closed
+    assert not refuses_everybody(without_refusal(closed), refusal(BUCKET, "aws"))
     assert policy_drift(without_refusal(closed), our_statements(ON_AWS)) == policy_drift(
         policy, our_statements(ON_AWS)
     )
@@ -276,4 +276,4 @@ def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_adm
 def test_taking_the_refusal_away_leaves_what_others_have_put_there() -> None:
     others = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
     policy = {"Version": "2012-10-17", "Statement": [others]}
-    assert without_refusal(with_refusal(policy, refusal(BUCKET))) == policy
+    assert without_refusal(with_refusal(policy, refusal(BUCKET, "aws"))) == policy

@@ -14,6 +14,7 @@ from rekeyd.domain.errors import ConflictError, RefusedError
 from rekeyd.domain.job import (
     OVERTAKING_KINDS,
     Job,
+    JobKind,
     ReinstateMessage,
     RevokeMessage,
     RotateMessage,
@@ -25,7 +26,8 @@ from rekeyd.domain.tenant import PlacementRecord, reinstate, revoke
 from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
 from rekeyd.ledger.schema import UNFINISHED_JOB, UNFINISHED_SEGMENT, DatabaseTime, jobs, keys, moves, segments
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
-from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, check_job_claim, end_segment_claims
+from rekeyd.ledger.sql.jobs import enter_phase
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
 from rekeyd.ledger.sql.rotation import admit_rotation
@@ -62,7 +64,7 @@ def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
     )
     job = read_job(tx.db, message.id)
     if isinstance(message, RevokeMessage) and message.not_before is None:
-        _withdraw(tx, job, arrival.principal)
+        _withdraw(tx, job, arrival.principal, begins=True)
     return Admission(read_job(tx.db, message.id), created=True)
 
 
@@ -92,7 +94,22 @@ def approve_job(tx: Transaction, job_id: str, principal: str) -> Job:
 def withdraw(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     """Have nobody read, write or work for the tenant."""
     change_job(tx.db, claim)
-    return _withdraw(tx, claim.job, claim.holder)
+    job = read_job(tx.db, claim.job.id)
+    # One that was to begin at once did so as it was admitted.
+    begins = job.message.not_before is not None and job.phase == "queued"
+    withdrawn = _withdraw(tx, job, claim.holder, begins=begins)
+    if begins:
+        enter_phase(tx, claim, "withdraw")
+    return withdrawn
+
+
+def check_undoing(db: Connection, claim: JobClaim) -> None:
+    """Look whether the claim's reinstatement may still give anything back."""
+    check_job_claim(db, claim)
+    message, record = claim.job.message, read_record(db, claim.job.tenant)
+    assert isinstance(message, ReinstateMessage), "nothing else undoes anything"
+    if record is not None and record.phase == "revoked" and record.revoked_by != message.undoes:
+        raise ConflictError(f"{claim.job.tenant} is revoked by {record.revoked_by}, not by {message.undoes}")
 
 
 def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
@@ -110,7 +127,8 @@ def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     for key in tenant_keys(tx.db, tenant):
         if key.state == "revoked":
             _change_key(tx, claim, key, key.former_state or "active", None, {})
-    _end_revoking(tx, claim, message.undoes)
+    for revoking in _begun_revoking(tx.db, tenant):
+        _end_job(tx, revoking, f"reinstated by {claim.job.id}", actor=claim.holder, by=claim.job.id)
     waiting = sa.and_(jobs.c.tenant == tenant, jobs.c.state == "held", jobs.c.held_reason == "revoked")
     tx.db.execute(
         sa.update(jobs)
@@ -157,7 +175,13 @@ def tenant_moves_of(db: Connection, tenant: str) -> list[TenantMove]:
     """All moves of a tenant."""
     query = sa.select(moves).where(moves.c.tenant == tenant).order_by(moves.c.id)
     return [
-        TenantMove(row.id, row.tenant, Location.parse(row.source), Location.parse(row.target))
+        TenantMove(
+            row.id,
+            row.tenant,
+            Location.parse(row.source),
+            Location.parse(row.target),
+            provisioned=row.canary is not None,
+        )
         for row in db.execute(query)
     ]
 
@@ -212,11 +236,27 @@ def _move_of(db: Connection, record: PlacementRecord) -> int:
     return int(found)
 
 
-def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
+def _withdraw(tx: Transaction, job: Job, actor: str, *, begins: bool) -> PlacementRecord:
+    """`begins`: it takes effect now, and never again. What reinstates or has revoked the tenant gives way to it."""
     record = read_record(tx.db, job.tenant)
     assert record is not None, "a job that was admitted has a placement"
-    message = job.message
-    destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
+    _hold_others(tx, job, actor)
+    revoked = revoke(record, tx.now(), job.id, takes_over=begins)
+    if begins:
+        for reinstating in _unfinished(tx.db, job.tenant, "reinstate"):
+            _end_job(tx, reinstating, f"revoked anew by {job.id}", actor=actor, by=job.id)
+    if begins and record.phase == "revoked":
+        took_over = canonical_json({"took_over": record.revoked_by})
+        tx.db.execute(sa.update(jobs).where(jobs.c.id == job.id).values(result=took_over))
+        tx.record(
+            "revocation.taken_over", actor=actor, tenant=job.tenant, job=job.id, former=record.revoked_by
+        )
+    write_record(tx, record, revoked, actor=actor, job=job.id)
+    return revoked
+
+
+def _hold_others(tx: Transaction, job: Job, actor: str) -> None:
+    """Hold all of the tenant's jobs that don't overtake, and end their claims."""
     others = tx.db.execute(
         sa.select(jobs.c.id).where(
             jobs.c.tenant == job.tenant,
@@ -238,9 +278,6 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
             former=former.state,
             by=job.id,
         )
-    revoked = revoke(record, tx.now(), job.id, takes_over=destroys)
-    write_record(tx, record, revoked, actor=actor, job=job.id)
-    return revoked
 
 
 def _change_key(
@@ -274,27 +311,22 @@ def _is_lifted(db: Connection, revoking: str, tenant: str) -> bool:
     return job.tenant == tenant and job.finished_at is not None
 
 
-def _end_revoking(tx: Transaction, claim: JobClaim, revoking: str) -> None:
-    """One that still waits, for a person's word say, has nothing to do any more."""
-    former = read_job(tx.db, revoking)
-    if former.finished_at is not None:
-        return
+def _unfinished(db: Connection, tenant: str, kind: JobKind) -> list[Job]:
+    query = sa.select(jobs.c.id).where(jobs.c.tenant == tenant, jobs.c.kind == kind, sa.text(UNFINISHED_JOB))
+    return [read_job(db, each) for each in db.execute(query).scalars().all()]
+
+
+def _begun_revoking(db: Connection, tenant: str) -> list[Job]:
+    """The revocations that have taken effect and aren't finished. One that is yet to come isn't among them."""
+    unfinished = _unfinished(db, tenant, "revoke")
+    return [each for each in unfinished if each.message.not_before is None or each.phase != "queued"]
+
+
+def _end_job(tx: Transaction, former: Job, error: str, *, actor: str, by: str) -> None:
+    """End a job that has nothing to do any more, and its claim."""
     tx.db.execute(
         sa.update(jobs)
-        .where(jobs.c.id == revoking)
-        .values(
-            state="cancelled",
-            held_reason=None,
-            error=f"reinstated by {claim.job.id}",
-            finished_at=DatabaseTime(),
-            **FENCED_OUT,
-        )
+        .where(jobs.c.id == former.id)
+        .values(state="cancelled", held_reason=None, error=error, finished_at=DatabaseTime(), **FENCED_OUT)
     )
-    tx.record(
-        "job.cancelled",
-        actor=claim.holder,
-        tenant=former.tenant,
-        job=revoking,
-        former=former.state,
-        by=claim.job.id,
-    )
+    tx.record("job.cancelled", actor=actor, tenant=former.tenant, job=former.id, former=former.state, by=by)
