@@ -333,10 +333,17 @@ class World:
         await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
 
     async def revoke(
-        self, ledger: Ledger, job_id: str = "revoke-1", *, principal: str = "upstream", **options: object
+        self,
+        ledger: Ledger,
+        job_id: str = "revoke-1",
+        *,
+        principal: str = "upstream",
+        not_before: str | None = None,
+        **options: object,
     ) -> None:
         """Admit a revocation of the tenant's keys."""
-        await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options)
+        when = {} if not_before is None else {"not_before": not_before}
+        await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options, **when)
 
     async def reinstate(self, ledger: Ledger, job_id: str = "reinstate-1", undoes: str = "revoke-1") -> None:
         """Admit a reinstatement."""
