@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from rekeyd.custody.memory import MemoryCustody
 from rekeyd.domain.bucket_policy import Policy, refusal, refuses_everybody, with_refusal
+from rekeyd.domain.custody import Errand, SwitchedKey
 from rekeyd.domain.errors import AccessDeniedError, UnavailableError
 from rekeyd.domain.job import Job
 from rekeyd.domain.key import KmsKey
@@ -22,7 +25,7 @@ from tests.jobs.test_revoke import (
     placement_of,
     states_of,
 )
-from tests.jobs.world import ANOTHER_KEY, KEY, TARGET_BUCKET, Data, Process, World
+from tests.jobs.world import ANOTHER_KEY, KEY, TARGET_BUCKET, Data, Process, World, eventually
 
 REFUSAL = refusal(TARGET_BUCKET, "aws")
 
@@ -286,6 +289,35 @@ async def test_a_destroyed_key_that_has_got_its_material_anew_is_disabled_by_a_l
         assert (await ended(process, "revoke-2")).state == "completed"
         assert_closed(world)
         assert await states_of(process) == {KEY.arn: "revoked"}
+
+
+class SilentCustody(MemoryCustody):
+    """A key service that never answers when a key is to be switched off."""
+
+    async def disable(self, errand: Errand, arn: str) -> SwitchedKey:
+        await asyncio.Event().wait()
+        return await super().disable(errand, arn)
+
+
+async def test_a_key_service_that_never_answers_keeps_no_bucket_open_and_no_job_waiting(world: World) -> None:
+    world.fill()
+    world.custody = SilentCustody()
+    world.custody.add(KEY)
+    async with world.process() as process:
+        await process.move()
+    world.timings = replace(world.timings, call_seconds_max=0.4)
+    async with world.process() as process:
+        await world.revoke(process.direct)
+        async with process.working() as task:
+
+            async def refuses() -> bool:
+                return refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy, REFUSAL)
+
+            await eventually(refuses, seconds_max=world.timings.lease_seconds)
+            held = await process.reached(("held", "completed"), REVOKE, task=task)
+        assert (held.state, held.held_reason) == ("held", "custody_unavailable")
+        assert "gave no answer in time" in (held.error or "")
+        await assert_no_effect(world, process)
 
 
 # --- the way back ---

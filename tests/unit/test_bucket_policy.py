@@ -12,7 +12,10 @@ import pytest
 from rekeyd.domain.bucket_policy import (
     Policy,
     Writing,
+    has_ours,
+    names_refusal,
     our_statements,
+    partition_of,
     policy_drift,
     refusal,
     refuses_everybody,
@@ -277,3 +280,52 @@ def test_taking_the_refusal_away_leaves_what_others_have_put_there() -> None:
     others = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
     policy = {"Version": "2012-10-17", "Statement": [others]}
     assert without_refusal(with_refusal(policy, refusal(BUCKET, "aws"))) == policy
+
+
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        {"Effect": "Allow"},
+        {"Action": "s3:GetObject"},
+        {"Resource": f"arn:aws:s3:::{BUCKET}/.rekeyd/*"},
+        {"Resource": f"arn:aws-cn:s3:::{BUCKET}/*"},
+        {"Principal": {"AWS": "arn:aws:iam::111122223333:role/one"}},
+        {"Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+    ],
+)
+def test_a_refusal_that_says_anything_else_refuses_nobody_for_sure_and_is_replaced(
+    weaker: Policy,
+) -> None:
+    wanted = refusal(BUCKET, "aws")
+    policy = with_refusal(with_ours({}, OURS), {**wanted, **weaker})
+    assert names_refusal(policy)
+    assert not refuses_everybody(policy, wanted)
+    assert refuses_everybody(with_refusal(policy, wanted), wanted)
+
+
+def test_stores_may_spell_the_refusal_as_they_like() -> None:
+    spelt = {
+        **refusal(BUCKET, "aws"),
+        "Principal": {"AWS": "*"},
+        "Action": ["s3:*"],
+        "Resource": [f"arn:aws:s3:::{BUCKET}/*"],
+    }
+    assert refuses_everybody({"Statement": spelt}, refusal(BUCKET, "aws"))
+
+
+def test_setting_what_must_be_there_never_takes_the_refusal_away() -> None:
+    closed = with_refusal({"Statement": [THEIRS]}, refusal(BUCKET, "aws"))
+    assert refuses_everybody(with_ours(closed, OURS), refusal(BUCKET, "aws"))
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
+def test_the_refusal_names_the_bucket_as_its_partition_does(partition: str) -> None:
+    key_arn = f"arn:{partition}:kms:a-region:111122223333:key/1"
+    assert partition_of(key_arn) == partition
+    assert refusal(BUCKET, partition)["Resource"] == f"arn:{partition}:s3:::{BUCKET}/*"
+
+
+def test_a_policy_of_nothing_but_the_refusal_is_empty_without_it() -> None:
+    assert without_refusal(with_refusal({}, refusal(BUCKET, "aws"))) == {}
+    assert not has_ours({"Statement": [THEIRS]})
+    assert has_ours(with_ours({}, OURS))

@@ -64,15 +64,31 @@ async def close_all(run: JobRun) -> Closed:
 
 
 async def _close(run: JobRun) -> Closed:
-    """Once, all of it."""
+    """Once, all of it; the two locks side by side, so that whoever is slow to answer delays one alone."""
     ledger, closed = run.tools.ledger, Closed()
     keys = await ledger.tenant_keys(run.job.tenant)
-    left = {key.ref: await _close_key(run, key, closed) for key in keys}
-    all_off = all(each.is_off for each in left.values())
     arns = [key.arn for key in keys if key.arn is not None]
-    for home in homes_of(await ledger.tenant_moves_of(run.job.tenant), arns):
-        await _close_bucket(run, home, arns, closed, keys_are_off=all_off)
+    homes = homes_of(await ledger.tenant_moves_of(run.job.tenant), arns)
+    try:
+        async with asyncio.TaskGroup() as locks:
+            switching = locks.create_task(_close_keys(run, keys, closed))
+            refusing = locks.create_task(_close_buckets(run, homes, closed))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    for home, stand in zip(homes, refusing.result(), strict=True):
+        if stand not in _NOT_OURS_TO_READ:
+            await _read(run, home, arns, closed, stand, keys_are_off=switching.result())
     return closed
+
+
+async def _close_keys(run: JobRun, keys: Sequence[TenantKey], closed: Closed) -> bool:
+    """Gives whether the key service says that nobody can use any of them."""
+    left = [await _close_key(run, key, closed) for key in keys]
+    return all(each.is_off for each in left)
+
+
+async def _close_buckets(run: JobRun, homes: Sequence[Home], closed: Closed) -> list[Stand]:
+    return [await _close_bucket(run, home, closed) for home in homes]
 
 
 async def _close_key(run: JobRun, key: TenantKey, closed: Closed) -> KeyLeft:
@@ -93,21 +109,29 @@ async def _close_key(run: JobRun, key: TenantKey, closed: Closed) -> KeyLeft:
     return left
 
 
-async def _close_bucket(
-    run: JobRun, home: Home, key_arns: Sequence[str], closed: Closed, *, keys_are_off: bool
-) -> None:
-    store, bucket = run.tools.store_of(home.location), home.location.bucket
-    stand: Stand = "does not refuse everybody"
+async def _close_bucket(run: JobRun, home: Home, closed: Closed) -> Stand:
+    bucket = home.location.bucket
     try:
-        closing = await refuse_everybody(store, home, run.kept)
+        closing = await refuse_everybody(run.tools.store_of(home.location), home, run.kept)
     except StoreError as error:
         log.warning("bucket_not_closed", job=run.job.id, bucket=bucket, error=str(error))
         closed.faults.append(f"{bucket}: {error}")
-    else:
-        stand = closed.buckets[bucket] = closing.stand
-        if closing.wrote:
-            closed.found_open.append(bucket)
-    if stand in _NOT_OURS_TO_READ:
+        return "does not refuse everybody"
+    closed.buckets[bucket] = closing.stand
+    if closing.wrote:
+        closed.found_open.append(bucket)
+    if closing.stand == "does not refuse everybody":
+        closed.doubts.append(f"{bucket} {closing.stand}, although it was told to")
+    return closing.stand
+
+
+async def _read(
+    run: JobRun, home: Home, key_arns: Sequence[str], closed: Closed, stand: Stand, *, keys_are_off: bool
+) -> None:
+    try:
+        store = run.tools.store_of(home.location)
+    except StoreError as error:
+        closed.doubts.append(str(error))
         return
     seen = await read_canaries(store, home.location, key_arns)
     closed.doubts += [
@@ -115,8 +139,6 @@ async def _close_bucket(
         for what, word in seen.items()
         if not _is_shown_closed(word, stand, keys_are_off=keys_are_off)
     ]
-    if stand == "does not refuse everybody" and bucket in closed.buckets:
-        closed.doubts.append(f"{bucket} {stand}, although it was told to")
 
 
 def _is_shown_closed(word: Readability, stand: Stand, *, keys_are_off: bool) -> bool:
