@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rekeyd.domain.bucket_policy import refuses_everybody
+from rekeyd.domain.bucket_policy import refusal, refuses_everybody
+from rekeyd.domain.custody import Errand
 from rekeyd.domain.errors import ConflictError, RefusedError, UnavailableError
 from rekeyd.domain.job import Job
 from rekeyd.domain.tenant import serve
@@ -48,7 +49,11 @@ async def states_of(process: Process) -> dict[str, str]:
 
 def assert_closed(world: World) -> None:
     assert world.custody.keys[KEY.arn].state == "Disabled"
-    assert refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy)
+    assert_bucket_closed(world)
+
+
+def assert_bucket_closed(world: World) -> None:
+    assert refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy, refusal(TARGET_BUCKET, "aws"))
 
 
 async def ended(process: Process, job_id: str, *states: str) -> Job:
@@ -167,17 +172,35 @@ async def test_revoking_again_changes_nothing_and_says_so(world: World) -> None:
         await process.move()
         await world.revoke(process.direct)
         await ended(process, REVOKE)
-        before, mutations = await process.direct.placement(TENANT), len(world.script.mutations())
+        before, mutations = await placement_of(process), len(world.script.mutations())
         await world.revoke(process.direct, "revoke-2")
         again = await ended(process, "revoke-2")
         assert (again.state, again.error) == (
             "completed",
             f"the tenant is revoked already, by {REVOKE}: nothing was changed",
         )
-        assert (await process.direct.placement(TENANT))[0] == before[0]
+        assert await placement_of(process) == before
         assert len(world.script.mutations()) == mutations
         with pytest.raises(RefusedError, match="revoke-2 isn't what revoked the tenant"):
             await world.reinstate(process.direct, undoes="revoke-2")
+
+
+async def test_revoking_again_closes_what_somebody_has_opened_and_says_so(world: World) -> None:
+    world.fill()
+    async with world.process() as process:
+        await process.move()
+        await world.revoke(process.direct)
+        await ended(process, REVOKE)
+        await world.custody.enable(Errand(TENANT, "somebody"), KEY.arn)
+        await world.revoke(process.direct, "revoke-2")
+        again = await ended(process, "revoke-2")
+        assert (again.state, again.error) == (
+            "completed",
+            f"the tenant is revoked already, by {REVOKE}: closed anew: {KEY.arn}",
+        )
+        assert_closed(world)
+        await world.reinstate(process.direct)
+        assert (await ended(process, REINSTATE)).state == "completed"
 
 
 async def test_a_revoked_tenant_is_moved_no_more_and_an_unknown_one_has_no_key(world: World) -> None:
@@ -228,7 +251,7 @@ async def test_a_key_that_is_not_ours_to_disable_is_not_touched_and_the_bucket_r
         assert done.state == "completed"
         assert "not touched" in (done.error or "")
         assert world.custody.keys[KEY.arn].state == "Enabled"
-        assert refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy)
+        assert_bucket_closed(world)
 
 
 async def test_a_key_service_that_is_away_keeps_the_bucket_closed_and_is_asked_again(world: World) -> None:
@@ -240,13 +263,16 @@ async def test_a_key_service_that_is_away_keeps_the_bucket_closed_and_is_asked_a
         await world.revoke(process.direct)
         held = await ended(process, REVOKE)
         assert (held.state, held.held_reason) == ("held", "custody_unavailable")
-        assert refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy)
+        assert_bucket_closed(world)
         assert world.custody.keys[KEY.arn].state == "Enabled"
+        assert world.metrics.revocations == []
+        assert await world.records(process.direct, "revocation.effective") == []
 
         world.custody.unreachable = False
         done = await process.work(REVOKE, until=("completed", "failed"))
         assert done.state == "completed"
         assert_closed(world)
+        assert len(world.metrics.revocations) == 1
 
 
 async def test_what_can_still_be_read_is_never_called_revoked(world: World) -> None:

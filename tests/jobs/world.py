@@ -28,7 +28,7 @@ from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.jobs.worker import Worker
 from rekeyd.ledger.port import Ledger
 from rekeyd.ledger.sql import SqlLedger
-from rekeyd.stores.buckets import BucketControl
+from rekeyd.stores.buckets import BucketControl, BucketRules
 from rekeyd.stores.guarded import Retries, RetryPolicy
 from rekeyd.stores.guarded.around import GuardedControl, GuardedStore
 from rekeyd.stores.guarded.operation import READ
@@ -346,10 +346,17 @@ class World:
         await ledger.admit(received, SOURCE, self.target, grace_seconds, "upstream")
 
     async def revoke(
-        self, ledger: Ledger, job_id: str = "revoke-1", *, principal: str = "upstream", **options: object
+        self,
+        ledger: Ledger,
+        job_id: str = "revoke-1",
+        *,
+        principal: str = "upstream",
+        not_before: str | None = None,
+        **options: object,
     ) -> None:
         """Admit a revocation of the tenant's keys."""
-        await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options)
+        when = {} if not_before is None else {"not_before": not_before}
+        await self._admit_tenant_job(ledger, principal, job_id, "revoke", options=options, **when)
 
     async def reinstate(
         self,
@@ -429,6 +436,14 @@ class World:
             now=lambda: datetime.now(UTC),
             object_attempts_max=self.object_attempts_max,
         )
+
+    async def target_shelf_rules(self) -> BucketRules:
+        """The rules of the dedicated bucket, as they are now."""
+        return await MemoryControl(self.target_shelf).describe_rules(TARGET_BUCKET)
+
+    async def set_key_kind(self, kind: str) -> None:
+        """Have the ledger know the tenant's keys as brought in another way."""
+        await self._sql(f"UPDATE keys SET kind = '{kind}'")  # noqa: S608
 
     async def expire_leases(self) -> None:
         """Time passes: every claim in the ledger has run out."""

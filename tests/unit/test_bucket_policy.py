@@ -12,7 +12,10 @@ import pytest
 from rekeyd.domain.bucket_policy import (
     Policy,
     Writing,
+    has_ours,
+    names_refusal,
     our_statements,
+    partition_of,
     policy_drift,
     refusal,
     refuses_everybody,
@@ -286,7 +289,7 @@ def test_statements_of_others_are_no_drift() -> None:
 def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_administrable(
     policy: Policy,
 ) -> None:
-    closed = with_refusal(policy, refusal(BUCKET))
+    closed = with_refusal(policy, refusal(BUCKET, "aws"))
 
     for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObjectVersion", "s3:GetObjectVersion"):
         assert is_denied(
@@ -296,9 +299,9 @@ def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_adm
         assert not is_denied(
             closed, Request(action, f"arn:aws:s3:::{BUCKET}", {"aws:SecureTransport": "true"})
         )
-    assert refuses_everybody(closed)
-    assert with_refusal(closed, refusal(BUCKET)) == closed
-    assert not refuses_everybody(without_refusal(closed))
+    assert refuses_everybody(closed, refusal(BUCKET, "aws"))
+    assert with_refusal(closed, refusal(BUCKET, "aws")) == closed
+    assert not refuses_everybody(without_refusal(closed), refusal(BUCKET, "aws"))
     assert policy_drift(without_refusal(closed), our_statements(ON_AWS)) == policy_drift(
         policy, our_statements(ON_AWS)
     )
@@ -307,4 +310,53 @@ def test_a_bucket_that_refuses_everybody_does_so_whatever_is_asked_and_stays_adm
 def test_taking_the_refusal_away_leaves_what_others_have_put_there() -> None:
     others = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
     policy = {"Version": "2012-10-17", "Statement": [others]}
-    assert without_refusal(with_refusal(policy, refusal(BUCKET))) == policy
+    assert without_refusal(with_refusal(policy, refusal(BUCKET, "aws"))) == policy
+
+
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        {"Effect": "Allow"},
+        {"Action": "s3:GetObject"},
+        {"Resource": f"arn:aws:s3:::{BUCKET}/.rekeyd/*"},
+        {"Resource": f"arn:aws-cn:s3:::{BUCKET}/*"},
+        {"Principal": {"AWS": "arn:aws:iam::111122223333:role/one"}},
+        {"Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+    ],
+)
+def test_a_refusal_that_says_anything_else_refuses_nobody_for_sure_and_is_replaced(
+    weaker: Policy,
+) -> None:
+    wanted = refusal(BUCKET, "aws")
+    policy = with_refusal(with_ours({}, OURS), {**wanted, **weaker})
+    assert names_refusal(policy)
+    assert not refuses_everybody(policy, wanted)
+    assert refuses_everybody(with_refusal(policy, wanted), wanted)
+
+
+def test_stores_may_spell_the_refusal_as_they_like() -> None:
+    spelt = {
+        **refusal(BUCKET, "aws"),
+        "Principal": {"AWS": "*"},
+        "Action": ["s3:*"],
+        "Resource": [f"arn:aws:s3:::{BUCKET}/*"],
+    }
+    assert refuses_everybody({"Statement": spelt}, refusal(BUCKET, "aws"))
+
+
+def test_setting_what_must_be_there_never_takes_the_refusal_away() -> None:
+    closed = with_refusal({"Statement": [THEIRS]}, refusal(BUCKET, "aws"))
+    assert refuses_everybody(with_ours(closed, OURS), refusal(BUCKET, "aws"))
+
+
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws-us-gov"])
+def test_the_refusal_names_the_bucket_as_its_partition_does(partition: str) -> None:
+    key_arn = f"arn:{partition}:kms:a-region:111122223333:key/1"
+    assert partition_of(key_arn) == partition
+    assert refusal(BUCKET, partition)["Resource"] == f"arn:{partition}:s3:::{BUCKET}/*"
+
+
+def test_a_policy_of_nothing_but_the_refusal_is_empty_without_it() -> None:
+    assert without_refusal(with_refusal({}, refusal(BUCKET, "aws"))) == {}
+    assert not has_ours({"Statement": [THEIRS]})
+    assert has_ours(with_ours({}, OURS))

@@ -229,6 +229,20 @@ async def test_an_abort_that_fails_hides_nothing(
         await copy_object(ends.task(ends.put(LARGE)))
 
 
+@in_parts
+async def test_an_upload_amid_which_the_claim_is_lost_is_aborted_all_the_same(
+    server_side: bool, makes_part: str
+) -> None:
+    ends = Ends(server_side)
+    ends.claim.asked_max = 2  # beginning it, and one part
+    with pytest.raises(ClaimLostError):
+        await copy_object(ends.task(ends.put(LARGE)))
+    assert ends.script.count(makes_part) >= 1
+    assert ends.script.count("abort_upload") == 1
+    assert ends.uploads == 0
+    assert ends.in_target() is None
+
+
 async def test_a_lost_claim_begins_nothing_and_is_said() -> None:
     for server_side, data, _ in WAYS.values():
         ends = Ends(server_side)

@@ -58,8 +58,7 @@ class Writing:
 def our_statements(writing: Writing) -> tuple[Statement, ...]:
     """The statements that a dedicated bucket's policy must have, always in the same order and spelling."""
     assert writing.key_arns, "a dedicated bucket has a key"
-    partition = writing.key_arns[0].split(":")[1]
-    bucket = f"arn:{partition}:s3:::{writing.bucket}"
+    bucket = f"arn:{partition_of(writing.key_arns[0])}:s3:::{writing.bucket}"
     statements = [
         _deny_put(
             bucket,
@@ -90,10 +89,16 @@ def our_statements(writing: Writing) -> tuple[Statement, ...]:
     return tuple(statements)
 
 
-def refusal(bucket: str, partition: str = "aws") -> Statement:
+def partition_of(arn: str) -> str:
+    """The partition that an ARN names: `aws`, `aws-cn`, `aws-us-gov`. A bucket's ARN has that of its keys."""
+    return arn.split(":")[1]
+
+
+def refusal(bucket: str, partition: str) -> Statement:
     """The statement by which a bucket refuses everybody whatever concerns its objects, us included.
 
-    What concerns the bucket itself stays allowed to whom it is: else nobody could take the statement away.
+    What concerns the bucket itself stays allowed to whom it is: else nobody could take the statement away. An ARN of
+    another partition isn't the bucket's ("Amazon Resource Names (ARNs)", IAM User Guide).
     """
     return {
         "Sid": REFUSAL_SID,
@@ -104,25 +109,39 @@ def refusal(bucket: str, partition: str = "aws") -> Statement:
     }
 
 
-def refuses_everybody(policy: Policy) -> bool:
-    """Whether the refusal is in it."""
-    return any(_sid(each) == REFUSAL_SID for each in _statements(policy))
+def names_refusal(policy: Policy) -> bool:
+    """Whether there is a statement by the refusal's name, whatever it says: a revocation was here."""
+    return any(_is_refusal(each) for each in _statements(policy))
 
 
-def with_refusal(policy: Policy, statement: Statement) -> Policy:
-    """The policy with the refusal in it; all others' statements stay."""
-    return {"Version": _VERSION, **policy, "Statement": [*_statements(without_refusal(policy)), statement]}
+def refuses_everybody(policy: Policy, refusing: Statement) -> bool:
+    """Whether exactly this refusal is in it. One that says anything else by its name refuses who knows whom."""
+    found = [_canonical(each) for each in _statements(policy) if _is_refusal(each)]
+    return found == [_canonical(refusing)]
+
+
+def with_refusal(policy: Policy, refusing: Statement) -> Policy:
+    """The policy with exactly this refusal in it; all others' statements stay."""
+    return {"Version": _VERSION, **policy, "Statement": [*_statements(without_refusal(policy)), refusing]}
 
 
 def without_refusal(policy: Policy) -> Policy:
-    """The policy without it."""
-    others = [each for each in _statements(policy) if _sid(each) != REFUSAL_SID]
-    return {"Version": _VERSION, **policy, "Statement": others}
+    """The policy without it; empty where nothing else was in it."""
+    others = [each for each in _statements(policy) if not _is_refusal(each)]
+    return {"Version": _VERSION, **policy, "Statement": others} if others else {}
+
+
+def has_ours(policy: Policy) -> bool:
+    """Whether any statement in it is ours: the bucket was provisioned by us."""
+    return any(_is_ours(each) for each in _statements(policy))
 
 
 def with_ours(policy: Policy, ours: Sequence[Statement]) -> Policy:
-    """The policy with exactly these statements of ours in it. Everybody else's stay as they are, and come first."""
-    others = [each for each in _statements(policy) if not _is_ours(each)]
+    """The policy with exactly these statements of ours in it. Everybody else's stay as they are, and come first.
+
+    A refusal stays, too: only a reinstatement takes that away.
+    """
+    others = [each for each in _statements(policy) if not _is_ours(each) or _is_refusal(each)]
     return {"Version": _VERSION, **policy, "Statement": [*others, *ours]}
 
 
@@ -171,6 +190,10 @@ def _statements(policy: Policy) -> list[Statement]:
 
 def _sid(statement: Statement) -> str:
     return str(statement.get("Sid", ""))
+
+
+def _is_refusal(statement: Statement) -> bool:
+    return _sid(statement) == REFUSAL_SID
 
 
 def _is_ours(statement: Statement) -> bool:

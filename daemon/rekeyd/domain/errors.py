@@ -175,3 +175,7 @@ class KeyRefusedError(RefusedError):
 
 class DriftError(RekeydError):
     """The dedicated bucket isn't as it was provisioned."""
+
+
+class RevokedError(RekeydError):
+    """The dedicated bucket refuses everybody, as a revocation has it. Only a reinstatement opens it."""

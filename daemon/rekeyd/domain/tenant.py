@@ -183,8 +183,8 @@ def open_writes(record: PlacementRecord, now: float, ttl_seconds: float) -> Plac
 def revoke(record: PlacementRecord, now: float, job_id: str, *, takes_over: bool = False) -> PlacementRecord:
     """Tell everybody that nothing may be read or written, from the next record on. A pause ends by it.
 
-    Revoked already, it stays revoked by whichever job did it, unless this one takes over: then only this one's
-    reinstatement lifts it. Its epoch is above any that was ever proposed.
+    Revoked already, it stays revoked by whichever job did it, unless this one takes over, as a later one does: then
+    only this one's reinstatement lifts it. Its epoch is above any that was ever proposed.
     """
     if record.phase == "revoked":
         return replace(record, revoked_by=job_id) if takes_over else record

@@ -9,14 +9,12 @@ import structlog
 from rekeyd.domain.bucket_policy import (
     Statement,
     Writing,
+    names_refusal,
     our_statements,
     policy_drift,
-    refusal,
-    refuses_everybody,
     with_ours,
-    with_refusal,
-    without_refusal,
 )
+from rekeyd.domain.errors import RevokedError
 from rekeyd.domain.job import Job
 from rekeyd.jobs.tools import Store
 from rekeyd.stores.buckets import BucketDescription, BucketRules
@@ -35,39 +33,23 @@ async def set_rules(
 
     Writers may name the job's key, or one of the further ones. Others' statements and rules stay. Nothing is written
     where nothing would change. Gives what was there before.
+
+    Raises RevokedError where the bucket refuses everybody: a claim that a revocation has ended may go on until its
+    holder notices, and must not open what was closed.
     """
     name, ours = job.target.bucket, _ours(store, job, further_keys)
     rules = await store.buckets.describe_rules(name)
+    if rules.policy is not None and names_refusal(rules.policy):
+        raise RevokedError(
+            f"{name} refuses everybody, as a revocation has it: a reinstatement opens it (where this ledger knows of "
+            "no revocation, revoke the tenant and reinstate it)"
+        )
     if rules.policy is not None and policy_drift(rules.policy, ours):
         await store.buckets.set_policy(name, with_ours(rules.policy, ours), claim=claim)
     days = rules.unfinished_uploads_expire_after_days
     if days is not None and not _expire_in_time(days):
         await store.buckets.expire_unfinished_uploads(name, UPLOADS_EXPIRE_AFTER_DAYS, claim=claim)
     return rules
-
-
-async def refuse_everybody(store: Store, bucket: str, claim: LiveClaim) -> bool:
-    """Have a dedicated bucket refuse everybody whatever concerns its objects; False where the store has no such thing.
-
-    A bucket that isn't there, or was never provisioned, holds nothing. Raises StoreError.
-    """
-    if await store.buckets.describe(bucket) is None:
-        return True
-    policy = (await store.buckets.describe_rules(bucket)).policy
-    if policy is None:
-        return False
-    if not policy or refuses_everybody(policy):
-        return True
-    return await store.buckets.set_policy(bucket, with_refusal(policy, refusal(bucket)), claim=claim)
-
-
-async def refuse_nobody(store: Store, bucket: str, claim: LiveClaim) -> None:
-    """Take that back. Raises StoreError."""
-    if await store.buckets.describe(bucket) is None:
-        return
-    policy = (await store.buckets.describe_rules(bucket)).policy
-    if policy is not None and refuses_everybody(policy):
-        await store.buckets.set_policy(bucket, without_refusal(policy), claim=claim)
 
 
 def rules_drift(store: Store, job: Job, rules: BucketRules, further_keys: Sequence[str] = ()) -> str:
@@ -102,16 +84,20 @@ def _lacks(store: Store, bucket: BucketDescription, rules: BucketRules) -> Itera
         yield "expiry of unfinished uploads"
 
 
-def _ours(store: Store, job: Job, further_keys: Sequence[str] = ()) -> tuple[Statement, ...]:
-    return our_statements(
-        Writing(
-            job.target.bucket,
-            (job.key.arn, *further_keys),
-            denies_plain_http=store.is_aws,
-            denies_unnamed_keys=store.is_aws,
-            updates_encryption=store.is_aws,
-        )
+def statements_of(store: Store, bucket: str, key_arns: Sequence[str]) -> tuple[Statement, ...]:
+    """What the policy of a dedicated bucket must have, where writers may name these keys."""
+    writing = Writing(
+        bucket,
+        tuple(key_arns),
+        denies_plain_http=store.is_aws,
+        denies_unnamed_keys=store.is_aws,
+        updates_encryption=store.is_aws,
     )
+    return our_statements(writing)
+
+
+def _ours(store: Store, job: Job, further_keys: Sequence[str] = ()) -> tuple[Statement, ...]:
+    return statements_of(store, job.target.bucket, (job.key.arn, *further_keys))
 
 
 def _expire_in_time(days: int) -> bool:

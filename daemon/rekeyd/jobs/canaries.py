@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rekeyd.domain.errors import AccessDeniedError, KeyUnusableError, StoreError
-from rekeyd.domain.objects import KEY_CANARIES, Location, ObjectVersion
+from rekeyd.domain.objects import KEY_CANARIES, Location, ObjectHead, ObjectVersion
 from rekeyd.jobs.preflight import holds_tenant_objects
 from rekeyd.jobs.provision import CANARY_KEY
 from rekeyd.jobs.tools import Store
@@ -16,7 +16,8 @@ from rekeyd.transfer.route import head_or_none
 Readability = Literal[
     "empty",  # there is no bucket, or nothing of the tenant's in it
     "readable",  # its canary was read
-    "unreadable",  # reading it fails, for want of the key or by the bucket's policy
+    "refused",  # the store refuses us (403): nobody knows yet whether by the refusal, or for some reason of its own
+    "unreadable",  # reading it fails for want of the key
     "unknown",  # the store says nothing, or the canary is gone
 ]
 
@@ -26,45 +27,60 @@ def key_canary(key_arn: str) -> str:
     return KEY_CANARIES + hashlib.sha256(key_arn.encode()).hexdigest()[:16]
 
 
-async def readability(store: Store, location: Location, key_arns: Sequence[str] = ()) -> Readability:
-    """Whether what lies in a dedicated bucket can be read just now, by trying. Reads only; nothing is repeated.
+async def read_canaries(
+    store: Store, location: Location, key_arns: Sequence[str]
+) -> Mapping[str, Readability]:
+    """What comes of reading each canary in a dedicated bucket just now, by what it stands for. Nothing is repeated.
 
-    Tried are the bucket's canary and those of the keys. One that can be read is enough to call it `readable`, one of
-    which nobody knows enough to call it `unknown`.
+    Tried are the bucket's own canary and, of these keys, each one's that has one.
     """
-    seen = await _bucket_canary(store, location)
+    bucket = location.bucket
+    seen = {bucket: await _bucket_canary(store, location)}
+    if seen[bucket] == "empty":
+        return seen
     for key_arn in key_arns:
-        if seen in ("readable", "unknown", "empty"):
-            break
-        of_key = await _key_canary(store, location.bucket, key_canary(key_arn))
-        seen = of_key or seen
+        of_key = await _key_canary(store, bucket, key_canary(key_arn))
+        if of_key is not None:
+            seen[f"{bucket} under {key_arn}"] = of_key
     return seen
 
 
 async def _key_canary(store: Store, bucket: str, key: str) -> Readability | None:
     """None where the key has none."""
-    try:
-        head = await head_or_none(store.objects_once, bucket, key)
-    except AccessDeniedError:
-        return "unreadable"
-    except StoreError:
-        return "unknown"
-    return None if head is None else await _reading(store, bucket, head.version)
+    found = await _looked_at(store, bucket, key)
+    return await _reading(store, bucket, found.version) if isinstance(found, ObjectHead) else found
 
 
 async def _bucket_canary(store: Store, location: Location) -> Readability:
-    objects, bucket = store.objects_once, location.bucket
+    bucket = location.bucket
     try:
         if await store.buckets.describe(bucket) is None:
             return "empty"
-        head = await head_or_none(objects, bucket, CANARY_KEY)
-        if head is None:
-            return "unknown" if await holds_tenant_objects(store, location) else "empty"
+    except StoreError:
+        return "unknown"
+    found = await _looked_at(store, bucket, CANARY_KEY)
+    if isinstance(found, ObjectHead):
+        return await _reading(store, bucket, found.version)
+    if found is not None:
+        return found
+    try:
+        return "unknown" if await holds_tenant_objects(store, location) else "empty"
+    except StoreError:
+        return "unknown"
+
+
+async def _looked_at(
+    store: Store, bucket: str, key: str
+) -> ObjectHead | Literal["refused", "unreadable", "unknown"] | None:
+    """A canary's head, or why there is none to be had; None where there is no such object."""
+    try:
+        return await head_or_none(store.objects_once, bucket, key)
     except AccessDeniedError:
+        return "refused"
+    except KeyUnusableError:
         return "unreadable"
     except StoreError:
         return "unknown"
-    return await _reading(store, bucket, head.version)
 
 
 async def _reading(store: Store, bucket: str, canary: ObjectVersion) -> Readability:
@@ -73,17 +89,19 @@ async def _reading(store: Store, bucket: str, canary: ObjectVersion) -> Readabil
         async with objects.read(bucket, canary) as stream:
             async for _ in stream.chunks():
                 pass
-    except (AccessDeniedError, KeyUnusableError):
+    except AccessDeniedError:
+        return "refused"
+    except KeyUnusableError:
         return "unreadable"
     except StoreError:
         # SeaweedFS answers 500 where the key service refuses. Where it answers all else, that is what it was.
-        return "unknown" if store.is_aws else await _answers(store, bucket)
+        return "unknown" if store.is_aws else await _answers(store, bucket, canary.key)
     return "readable"
 
 
-async def _answers(store: Store, bucket: str) -> Readability:
+async def _answers(store: Store, bucket: str, key: str) -> Readability:
     try:
-        await store.objects_once.head(bucket, CANARY_KEY)
+        await store.objects_once.head(bucket, key)
     except StoreError:
         return "unknown"
     return "unreadable"

@@ -76,9 +76,9 @@ class Comparison:
                 log.warning("control_not_compared", tenant=tenant, target=str(move.target), error=str(error))
                 return False
             if held is not None:
-                log.error(held.reason, tenant=tenant, detail=held.error)
                 if held.reason == "ledger_behind":
                     await self._tools.ledger.distrust_tenant(tenant, held.error, self._actor)
+                log.error(held.reason, tenant=tenant, detail=held.error)
                 return True
         await self._tools.ledger.trust_tenant(tenant, self._actor)
         return True

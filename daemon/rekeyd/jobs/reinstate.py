@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
-from rekeyd.domain.errors import ForeignKeyError, KeyForbiddenError
+from rekeyd.domain.errors import ForeignKeyError, KeyForbiddenError, KeyStateError
 from rekeyd.domain.job import ReinstateMessage
-from rekeyd.domain.key import key_ref
+from rekeyd.domain.key import KeyState, key_ref
 from rekeyd.jobs.bring import import_key
-from rekeyd.jobs.bucket_rules import refuse_nobody
-from rekeyd.jobs.canaries import readability
+from rekeyd.jobs.canaries import read_canaries
 from rekeyd.jobs.endings import Completed, Ending, Failed, Held
-from rekeyd.jobs.revoke import targets_of
+from rekeyd.jobs.refusal import Home, homes_of, refuse_nobody
 from rekeyd.jobs.run import JobRun
-from rekeyd.ledger.port import TenantKey, TenantMove
+from rekeyd.jobs.switching_off import MISSING
+from rekeyd.ledger.port import TenantKey
 
 _LOOKS_MAX = 20
 """So often is looked, one `key_check_seconds` apart, before the attempt is held and begun anew."""
@@ -38,10 +39,11 @@ async def reinstate(run: JobRun) -> Ending:
             return unbrought
     keys = await ledger.tenant_keys(run.job.tenant)
     did = {key.ref: await _enable(run, key) for key in keys if key.state == "revoked"}
-    moves = await ledger.tenant_moves_of(run.job.tenant)
-    for target in targets_of(moves):
-        await refuse_nobody(run.tools.store_of(target), target.bucket, run.kept)
-    held = await _until_readable(run, moves)
+    homes = homes_of(await ledger.tenant_moves_of(run.job.tenant), _arns(keys))
+    for home in homes:
+        await ledger.check_undoing(run.claim)
+        await refuse_nobody(run.tools.store_of(home.location), home, _writable(run, keys), run.kept)
+    held = await _until_readable(run, homes, keys)
     if held is not None:
         return held
     did |= {key.ref: "stays destroyed" for key in keys if key.state == "destroyed"}
@@ -57,6 +59,7 @@ async def _bring_again(run: JobRun, message: ReinstateMessage, key: TenantKey) -
 
     An archived key may stay destroyed: what is under it was not among the data of late, and the result names it.
     """
+    await run.tools.ledger.check_undoing(run.claim)
     if message.key is not None and key_ref(message.key) == key.ref:
         return await import_key(run, key.ref)
     if key.former_state == "archived":
@@ -77,26 +80,41 @@ async def _bring_again(run: JobRun, message: ReinstateMessage, key: TenantKey) -
     )
 
 
-_WITH_MATERIAL = ("Enabled", "Disabled")
-
-
 async def _enable(run: JobRun, key: TenantKey) -> str:
     """Raises CustodyError where it can't be done now."""
     if key.arn is None:
         return "never imported"
+    await run.tools.ledger.check_undoing(run.claim)
     try:
-        await run.tools.custody.enable(run.errand, key.arn)
+        await run.switching(partial(run.tools.custody.enable, run.errand, key.arn))
     except (ForeignKeyError, KeyForbiddenError) as error:
         return f"not touched: {error}"
+    except KeyStateError as error:
+        if error.state != MISSING:
+            raise
+        return "gone"  # the canaries tell whether anything lies under it
     return "enabled"
 
 
-async def _until_readable(run: JobRun, moves: Sequence[TenantMove]) -> Held | None:
-    """Until every bucket that holds anything can be read: keys and policies take effect after a while."""
+def _arns(keys: Sequence[TenantKey]) -> list[str]:
+    """Of those under which anything is to be readable again."""
+    return [key.arn for key in keys if key.arn is not None and key.state != "destroyed"]
+
+
+def _writable(run: JobRun, keys: Sequence[TenantKey]) -> list[str]:
+    """The keys that writers may name: that of the placement first, and what a rotation has left in use."""
+    used = [key.arn for key in keys if key.arn is not None and (key.former_state or key.state) in _IN_USE]
+    return list(dict.fromkeys([run.job.key.arn, *used]))
+
+
+async def _until_readable(run: JobRun, homes: Sequence[Home], keys: Sequence[TenantKey]) -> Held | None:
+    """Until all that holds anything can be read, under each key: keys and policies take effect after a while."""
     closed: list[str] = []
     for _ in range(_LOOKS_MAX):
-        seen = {t: await readability(run.tools.store_of(t), t) for t in targets_of(moves)}
-        closed = [f"{target.bucket} is {word}" for target, word in seen.items() if word not in _OPEN]
+        closed = []
+        for home in homes:
+            seen = await read_canaries(run.tools.store_of(home.location), home.location, _arns(keys))
+            closed += [f"{what} is {word}" for what, word in seen.items() if word not in _OPEN]
         if not closed:
             return None
         await asyncio.sleep(run.tools.timings.key_check_seconds)
@@ -104,3 +122,5 @@ async def _until_readable(run: JobRun, moves: Sequence[TenantMove]) -> Held | No
 
 
 _OPEN = ("empty", "readable")
+_IN_USE: tuple[KeyState, ...] = ("active", "unavailable")
+_WITH_MATERIAL = ("Enabled", "Disabled")

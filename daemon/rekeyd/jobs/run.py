@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from rekeyd.domain.custody import Errand
+from rekeyd.domain.errors import CustodyError
 from rekeyd.domain.job import Job
 from rekeyd.jobs.claims import KeptClaim
 from rekeyd.jobs.endings import Held
@@ -45,6 +46,22 @@ class JobRun:
     async def read_job_again(self) -> None:
         """Take notice of what the ledger says of the job by now. The claim stays the same."""
         self.claim = replace(self.claim, job=await self.tools.ledger.job(self.job.id))
+
+    async def switching(self, switch: Callable[[], Awaitable[T]]) -> T:
+        """Have a key switched, as anything is changed: under a claim that outlives the call, which ends in time.
+
+        Raises ClaimLostError, CustodyError. A call whose answer was not waited for may take effect until its deadline.
+        """
+        deadline = self.kept.call_deadline()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await switch()
+        except TimeoutError as error:
+            self.kept.unanswered(deadline)
+            raise CustodyError("the key service gave no answer in time") from error
+        except asyncio.CancelledError:
+            self.kept.unanswered(deadline)
+            raise
 
     def report(self, obstacle: Held) -> None:
         """Say that something stands in the way of all its objects. The first word counts."""

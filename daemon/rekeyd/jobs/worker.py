@@ -18,6 +18,7 @@ from rekeyd.domain.errors import (
     KeyUnusableError,
     LedgerError,
     RekeydError,
+    RevokedError,
     StoreError,
 )
 from rekeyd.domain.job import Job, JobKind
@@ -198,6 +199,8 @@ class Worker:
             )
         except (ClaimLostError, LedgerError):
             raise
+        except RevokedError as error:
+            return Held("revoked", str(error), by_itself=False)
         except (AccessDeniedError, KeyUnusableError, CustodyError) as error:
             return await self._obstacle(run.claim, error)
         except StoreError as error:

@@ -172,7 +172,8 @@ class JobLedger(Protocol):
 
         Leases stay: no other job of the tenant, and none of its segments, is claimed before they have run out.
         A pause in force ends with it. Cancelling a cancelled job changes nothing. Raises UnknownJobError,
-        ConflictError for a completed one, and for one amid its switch: the tenant's writers wait for it to end.
+        ConflictError for a completed one, for one amid its switch (the tenant's writers wait for it to end), and for a
+        reinstatement that has begun: it would leave things open, which only a new revocation closes.
         """
 
     async def claims_end_in(self, job_id: str) -> float:

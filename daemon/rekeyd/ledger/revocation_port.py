@@ -18,7 +18,8 @@ class RevocationLedger(Protocol):
         """Store a job about a tenant where it is (it rotates, revokes, reinstates, verifies), unless it is known.
 
         With a revocation that is to begin at once, `withdraw` is part of the same transaction: from its commit on
-        nothing of the tenant's is claimed, renewed or about to be deleted any more.
+        nothing of the tenant's is claimed, renewed or about to be deleted any more, and a reinstatement that was
+        asked for before has ended, however far it was.
         Raises ConflictError for a known id with another body, and RefusedError naming the field: `tenant` where it
         has no key here, or isn't `dedicated` and is to be verified or rotated; `key` where it is another tenant's, or
         withdrawn; `undoes` where it isn't the job that revoked the tenant. A refusal is an audit record, too.
@@ -34,15 +35,23 @@ class RevocationLedger(Protocol):
     async def withdraw(self, claim: JobClaim) -> PlacementRecord:
         """Have nobody read, write or work for the claim's tenant: gives its placement, which is `revoked` then.
 
-        Its other unfinished jobs are held: their claims have ended, their leases stay. A pause ends. Repeating it
-        changes nothing; a tenant revoked by another job stays revoked by that, unless this one destroys.
+        Its other unfinished jobs are held: their claims have ended, their leases stay. A pause ends. A tenant that was
+        revoked by another job stays so by that one, unless a reinstatement of it had begun, or this one destroys.
+        Repeating it changes nothing: what a later revocation has taken over stays with that.
+        """
+
+    async def check_undoing(self, claim: JobClaim) -> None:
+        """Whether the claim's reinstatement may still give anything back: asked before each such call.
+
+        Raises ClaimLostError unless the claim is in force, which no later revocation leaves it; ConflictError where
+        another job than the one that it undoes has revoked the tenant.
         """
 
     async def lift_revocation(self, claim: JobClaim) -> PlacementRecord:
         """Undo what the job named by the claim's revoked: placement, states of keys, jobs that were held for it.
 
-        The revoking job, where it is unfinished, is cancelled. Raises ConflictError where the tenant isn't revoked by
-        it. Repeating it changes nothing.
+        Revocations that have taken effect and are unfinished are cancelled. Raises ConflictError where the tenant isn't
+        revoked by it. Repeating it changes nothing.
         """
 
     async def tenant_keys(self, tenant: str | None = None) -> Sequence[TenantKey]:

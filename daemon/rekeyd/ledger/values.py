@@ -83,6 +83,8 @@ class TenantMove:
     tenant: str
     source: Location
     target: Location
+    provisioned: bool = False
+    """Whether making the target the tenant's dedicated bucket was begun: until then nothing there is ours."""
 
     @property
     def in_place(self) -> bool:

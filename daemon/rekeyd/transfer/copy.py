@@ -288,8 +288,8 @@ async def _upload(
 async def _abort(task: CopyTask, upload: Upload) -> None:
     """Give the upload up, although we may be failing or cancelled: its parts would be paid for and never seen.
 
-    What can't be aborted now (the store is away, the claim is lost) is found by the sweep of unfinished uploads
-    before the switch.
+    What can't be aborted now, the store is away say, is found by the sweep of unfinished uploads before the switch; in
+    a rotation it expires.
     """
     aborting = asyncio.ensure_future(_abort_in_time(task, upload))
     try:
@@ -301,15 +301,18 @@ async def _abort(task: CopyTask, upload: Upload) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Closing:
-    """A claim for giving up only."""
+    """A claim for giving up only: an upload that nobody else knows of, and will complete, may be given up at any time."""
 
     claim: LiveClaim
 
     def call_deadline(self) -> float:
-        return self.claim.closing_deadline()
+        return self.closing_deadline()
 
     def closing_deadline(self) -> float:
-        return self.claim.closing_deadline()
+        try:
+            return self.claim.closing_deadline()
+        except ClaimLostError:
+            return asyncio.get_running_loop().time() + _ABORT_SECONDS_MAX
 
     def unanswered(self, deadline: float) -> None:
         self.claim.unanswered(deadline)

@@ -77,11 +77,13 @@ def next_job() -> sa.Select[tuple[str, str, int]]:
     """Id, state and fence of the job to claim next: a walk along the index of unfinished jobs."""
     other, ended = jobs.alias("other"), jobs.alias("ended")
     overtakes = jobs.c.kind.in_(OVERTAKING_KINDS)
+    # A revocation closes at once what one that it has ended may still open, and once more when that lease is over.
+    ended_by_it = sa.and_(jobs.c.kind == "revoke", other.c.id != jobs.c.id, other.c.holder.is_(None))
     tenant_claimed = (
         sa.select(other.c.id)
         .where(other.c.tenant == jobs.c.tenant, other.c.lease_expires_at > DatabaseTime())
         # What overtakes waits for nobody but its like: it doesn't touch objects.
-        .where(sa.or_(sa.not_(overtakes), other.c.kind.in_(OVERTAKING_KINDS)))
+        .where(sa.or_(sa.not_(overtakes), sa.and_(other.c.kind.in_(OVERTAKING_KINDS), sa.not_(ended_by_it))))
         .exists()
     )
     # A job may have been cancelled while nobody held it, and segments of it were held all the same.

@@ -26,7 +26,8 @@ from rekeyd.domain.tenant import PlacementRecord, reinstate, revoke
 from rekeyd.ledger.port import Admission, JobClaim, TenantKey, TenantMove
 from rekeyd.ledger.schema import UNFINISHED_JOB, UNFINISHED_SEGMENT, DatabaseTime, jobs, keys, moves, segments
 from rekeyd.ledger.sql.arrivals import Arrival, is_known, refused, store_job
-from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, end_segment_claims
+from rekeyd.ledger.sql.claims import FENCED_OUT, change_job, check_job_claim, end_segment_claims
+from rekeyd.ledger.sql.jobs import enter_phase
 from rekeyd.ledger.sql.keys import check_same_material, forget_wrapped, store_key, tenant_keys
 from rekeyd.ledger.sql.placements import read_record, write_record
 from rekeyd.ledger.sql.reading import read_job
@@ -68,7 +69,7 @@ def admit_tenant_job(tx: Transaction, arrival: Arrival) -> Admission | Refusal:
     )
     job = read_job(tx.db, message.id)
     if isinstance(message, RevokeMessage) and message.not_before is None:
-        _withdraw(tx, job, arrival.principal)
+        _withdraw(tx, job, arrival.principal, begins=True)
     return Admission(read_job(tx.db, message.id), created=True)
 
 
@@ -98,7 +99,22 @@ def approve_job(tx: Transaction, job_id: str, principal: str) -> Job:
 def withdraw(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     """Have nobody read, write or work for the tenant."""
     change_job(tx.db, claim)
-    return _withdraw(tx, claim.job, claim.holder)
+    job = read_job(tx.db, claim.job.id)
+    # One that was to begin at once did so as it was admitted.
+    begins = job.message.not_before is not None and job.phase == "queued"
+    withdrawn = _withdraw(tx, job, claim.holder, begins=begins)
+    if begins:
+        enter_phase(tx, claim, "withdraw")
+    return withdrawn
+
+
+def check_undoing(db: Connection, claim: JobClaim) -> None:
+    """Look whether the claim's reinstatement may still give anything back."""
+    check_job_claim(db, claim)
+    message, record = claim.job.message, read_record(db, claim.job.tenant)
+    assert isinstance(message, ReinstateMessage), "nothing else undoes anything"
+    if record is not None and record.phase == "revoked" and record.revoked_by != message.undoes:
+        raise ConflictError(f"{claim.job.tenant} is revoked by {record.revoked_by}, not by {message.undoes}")
 
 
 def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
@@ -116,7 +132,8 @@ def lift_revocation(tx: Transaction, claim: JobClaim) -> PlacementRecord:
     for key in tenant_keys(tx.db, tenant):
         if key.state == "revoked":
             _change_key(tx, claim, key, key.former_state or "active", None, {})
-    _end_revoking(tx, claim, message.undoes)
+    for revoking in _begun_revoking(tx.db, tenant):
+        _cancel(tx, revoking, f"reinstated by {claim.job.id}", actor=claim.holder, by=claim.job.id)
     waiting = sa.and_(jobs.c.tenant == tenant, jobs.c.state == "held", jobs.c.held_reason == "revoked")
     tx.db.execute(
         sa.update(jobs)
@@ -143,7 +160,13 @@ def tenant_moves_of(db: Connection, tenant: str) -> list[TenantMove]:
     """All moves of a tenant."""
     query = sa.select(moves).where(moves.c.tenant == tenant).order_by(moves.c.id)
     return [
-        TenantMove(row.id, row.tenant, Location.parse(row.source), Location.parse(row.target))
+        TenantMove(
+            row.id,
+            row.tenant,
+            Location.parse(row.source),
+            Location.parse(row.target),
+            provisioned=row.canary is not None,
+        )
         for row in db.execute(query)
     ]
 
@@ -198,13 +221,32 @@ def _move_of(db: Connection, record: PlacementRecord) -> int:
     return int(found)
 
 
-def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
+def _withdraw(tx: Transaction, job: Job, actor: str, *, begins: bool) -> PlacementRecord:
+    """`begins`: it takes effect now, and never again. What is under way to give anything back gives way to it."""
     record = read_record(tx.db, job.tenant)
     assert record is not None, "a job that was admitted has a placement"
     message = job.message
     destroys = isinstance(message, RevokeMessage) and message.options.mode == "destroy"
+    _hold_others(tx, job, actor)
     # What a reinstatement has begun to open is to be closed again, by this job and no other.
-    opened = record.revoked_by not in (None, job.id) and _end_reinstating(tx, job, record.revoked_by, actor)
+    opened = begins and _end_reinstating(tx, job, record.revoked_by, actor)
+    revoked = revoke(record, tx.now(), job.id, takes_over=begins and (destroys or opened))
+    if begins and record.phase == "revoked":
+        already = canonical_json({"revoked_already_by": record.revoked_by})
+        tx.db.execute(sa.update(jobs).where(jobs.c.id == job.id).values(result=already))
+    if revoked.revoked_by != record.revoked_by and record.phase == "revoked":
+        tx.record(
+            "revocation.taken_over", actor=actor, tenant=job.tenant, job=job.id, former=record.revoked_by
+        )
+    if revoked != record:
+        for key in tenant_keys(tx.db, job.tenant):
+            forget_wrapped(tx, key.ref)
+    write_record(tx, record, revoked, actor=actor, job=job.id)
+    return revoked
+
+
+def _hold_others(tx: Transaction, job: Job, actor: str) -> None:
+    """Hold all of the tenant's jobs that don't overtake, and end their claims."""
     others = tx.db.execute(
         sa.select(jobs.c.id).where(
             jobs.c.tenant == job.tenant,
@@ -226,31 +268,22 @@ def _withdraw(tx: Transaction, job: Job, actor: str) -> PlacementRecord:
             former=former.state,
             by=job.id,
         )
-    revoked = revoke(record, tx.now(), job.id, takes_over=destroys or opened)
-    if revoked != record:
-        for key in tenant_keys(tx.db, job.tenant):
-            forget_wrapped(tx, key.ref)
-    write_record(tx, record, revoked, actor=actor, job=job.id)
-    return revoked
 
 
 def _end_reinstating(tx: Transaction, job: Job, revoked_by: str | None, actor: str) -> bool:
-    """End what is under way to lift the revocation; gives whether anything of that was ever begun."""
-    reinstating = tx.db.execute(
-        sa.select(jobs.c.id, jobs.c.state, jobs.c.started_at, jobs.c.body).where(
-            # One that was asked for later is about a later state of things: an older revocation, tried again, is not.
-            jobs.c.tenant == job.tenant,
-            jobs.c.kind == "reinstate",
-            jobs.c.created_at <= job.created_at,
-        )
-    ).all()
+    """End what is under way to give anything back, or could be resumed; gives whether that had begun."""
+    query = sa.select(jobs.c.id).where(
+        jobs.c.tenant == job.tenant,
+        jobs.c.kind == "reinstate",
+        jobs.c.state.in_((*UNFINISHED_STATES, "failed")),
+    )
     begun = False
-    for each in reinstating:
-        if json.loads(each.body)["undoes"] != revoked_by:
-            continue
-        begun = begun or each.started_at is not None
-        if each.state in UNFINISHED_STATES:
-            _cancel(tx, read_job(tx.db, each.id), f"revoked anew by {job.id}", actor=actor, by=job.id)
+    for each in tx.db.execute(query).scalars().all():
+        reinstating = read_job(tx.db, each)
+        message = reinstating.message
+        assert isinstance(message, ReinstateMessage), "its kind says so"
+        begun = begun or (message.undoes == revoked_by and reinstating.started_at is not None)
+        _cancel(tx, reinstating, f"revoked anew by {job.id}", actor=actor, by=job.id)
     return begun
 
 
@@ -285,12 +318,13 @@ def _is_lifted(db: Connection, revoking: str, tenant: str) -> bool:
     return job.tenant == tenant and job.finished_at is not None
 
 
-def _end_revoking(tx: Transaction, claim: JobClaim, revoking: str) -> None:
-    """One that still waits, for a person's word say, has nothing to do any more."""
-    former = read_job(tx.db, revoking)
-    if former.finished_at is not None:
-        return
-    _cancel(tx, former, f"reinstated by {claim.job.id}", actor=claim.holder, by=claim.job.id)
+def _begun_revoking(db: Connection, tenant: str) -> list[Job]:
+    """The revocations that have taken effect and aren't finished. One that is yet to come isn't among them."""
+    query = sa.select(jobs.c.id).where(
+        jobs.c.tenant == tenant, jobs.c.kind == "revoke", sa.text(UNFINISHED_JOB)
+    )
+    unfinished = [read_job(db, each) for each in db.execute(query).scalars().all()]
+    return [each for each in unfinished if each.message.not_before is None or each.phase != "queued"]
 
 
 def _cancel(tx: Transaction, former: Job, why: str, *, actor: str, by: str) -> None:

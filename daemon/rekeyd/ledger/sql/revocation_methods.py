@@ -24,6 +24,9 @@ class RevocationMethods(Transactions):
     async def withdraw(self, claim: JobClaim) -> PlacementRecord:
         return await self._write(revocation.withdraw, claim)
 
+    async def check_undoing(self, claim: JobClaim) -> None:
+        await self._read(revocation.check_undoing, claim)
+
     async def lift_revocation(self, claim: JobClaim) -> PlacementRecord:
         return await self._write(revocation.lift_revocation, claim)
 

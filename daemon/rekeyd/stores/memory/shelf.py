@@ -11,7 +11,7 @@ from typing import assert_never
 
 from awscrt.checksums import crc64nvme as crc64nvme_of
 
-from rekeyd.domain.bucket_policy import Policy, refuses_everybody
+from rekeyd.domain.bucket_policy import Policy, refusal, refuses_everybody
 from rekeyd.domain.errors import (
     AccessDeniedError,
     ArchivedError,
@@ -110,7 +110,7 @@ class Shelf:
     def open_bucket(self, operation: str, name: str) -> Bucket:
         """The bucket, for a call about an object in it. Raises AccessDeniedError where it refuses everybody."""
         bucket = self.bucket(operation, name)
-        if refuses_everybody(bucket.policy):
+        if refuses_everybody(bucket.policy, refusal(name, _partition(bucket.region))):
             raise AccessDeniedError(operation, f"the policy of {name!r} denies it", code="AccessDenied")
         return bucket
 
@@ -296,3 +296,10 @@ def _holds(condition: WriteCondition, stands: Stored | None) -> bool:
             return stands is not None and stands.etag == etag
         case never:
             assert_never(never)
+
+
+def _partition(region: str) -> str:
+    """In which partition AWS has a region ("Amazon Resource Names (ARNs)", IAM User Guide)."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"

@@ -1,4 +1,4 @@
-"""A revocation beside what opens again: a reinstatement that was begun, a daemon that hasn't noticed, a key of ours."""
+"""A revocation beside what opens again or can't be closed: a daemon that hasn't noticed, a key of ours, a lost key."""
 
 from __future__ import annotations
 
@@ -7,60 +7,16 @@ from typing import cast
 
 import pytest
 
-from rekeyd.domain.bucket_policy import refuses_everybody
 from rekeyd.domain.custody import Errand
-from rekeyd.domain.errors import ConflictError
 from tests.jobs.test_bring import bringing
-from tests.jobs.test_revoke import REINSTATE, REVOKE, assert_closed, ended
-from tests.jobs.world import ANOTHER_KEY, KEY, TARGET_BUCKET, TENANT, Process, World, eventually
+from tests.jobs.test_revoke import REVOKE, assert_closed, ended
+from tests.jobs.world import ANOTHER_KEY, KEY, TENANT, World, eventually
 
 
 @pytest.fixture(autouse=True)
 def _short_leases(world: World) -> None:
     """A revocation is done once the claims that it ended have run out."""
     world.timings = replace(world.timings, lease_seconds=2.4, call_seconds_max=0.8)
-
-
-async def half_reinstated(world: World, process: Process) -> None:
-    """The key is enabled and the bucket open, and nobody has seen that it can be read: placement says `revoked`."""
-    world.fill()
-    await process.move()
-    await world.revoke(process.direct)
-    await ended(process, REVOKE, "completed")
-    # The store doesn't hear of the key for now.
-    switched, world.custody.switched = world.custody.switched, lambda _arn, _state: None
-    await world.reinstate(process.direct)
-    held = await ended(process, REINSTATE)
-    assert (held.state, held.held_reason) == ("held", "key_unusable")
-    assert world.custody.keys[KEY.arn].state == "Enabled"
-    assert not refuses_everybody(world.target_shelf.buckets[TARGET_BUCKET].policy)
-    world.custody.switched = switched
-
-
-async def test_a_later_revocation_closes_what_a_reinstatement_had_begun_to_open(world: World) -> None:
-    async with world.process() as process:
-        await half_reinstated(world, process)
-
-        await world.revoke(process.direct, "revoke-2")
-        done = await ended(process, "revoke-2", "completed", "failed")
-
-        assert (done.state, done.error) == ("completed", None)
-        assert_closed(world)
-        assert (await process.direct.job(REINSTATE)).state == "cancelled"
-        record, _ = await process.direct.placement(TENANT)
-        assert record is not None
-        assert (record.phase, record.revoked_by) == ("revoked", "revoke-2")
-        await world.reinstate(process.direct, "reinstate-2", undoes="revoke-2")
-        await ended(process, "reinstate-2", "completed")
-        await world.assert_trail(process.direct)
-
-
-async def test_a_reinstatement_that_was_begun_is_not_cancelled_by_hand(world: World) -> None:
-    async with world.process() as process:
-        await half_reinstated(world, process)
-
-        with pytest.raises(ConflictError, match="hand in another revocation"):
-            await process.direct.cancel_job(REINSTATE, "ann")
 
 
 async def test_what_somebody_opens_before_its_lease_ends_is_closed_again(world: World) -> None:
