@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,11 +16,12 @@ from rekeyd.custody.signing import Signer
 from rekeyd.domain.checkpoint import CHECKPOINT_SCHEMA, verify_checkpoint
 from rekeyd.domain.errors import AccessDeniedError, UnavailableError
 from rekeyd.domain.objects import Location
-from rekeyd.domain.signed import PublicKey
+from rekeyd.domain.signed import NotHeldError, PublicKey
 from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere, make_checkpoint
 from rekeyd.ledger.port import Checkpoint, Ledger
 from tests.doubles.certificates import sign
 from tests.jobs.test_certify import NoSigner
+from tests.jobs.conftest import MakeWorld
 from tests.jobs.world import Data, Process, World, eventually
 
 VAULT = Location.parse("s3://vault/checkpoints/")
@@ -37,11 +38,11 @@ async def keys_of(*signers: Signer) -> Mapping[str, PublicKey]:
     return {key.fingerprint: key for key in keys}
 
 
-async def verified(ledger: Ledger, *signers: Signer) -> TrailFinding:
+async def verified(ledger: Ledger, *signers: Signer, outside: Sequence[str] = ()) -> TrailFinding:
     async def keys() -> Mapping[str, PublicKey]:
         return await keys_of(*signers)
 
-    return await verify_trail(ledger, keys)
+    return await verify_trail(ledger, keys, outside)
 
 
 def checkpoints(world: World, process: Process, elsewhere: Elsewhere | None = None) -> Checkpoints:
@@ -239,6 +240,44 @@ async def test_a_trail_that_was_written_anew_is_found_by_its_checkpoints(world: 
         assert "isn't the one that the audit trail has on record" in finding
         other = PemSigner(Ed25519PrivateKey.generate())
         assert "other_signer" in await _with_text(process, made[0], other)
+
+
+async def test_a_trail_that_was_made_anew_by_whoever_can_sign_is_found_by_checkpoints_kept_elsewhere(
+    world: World, make_world: MakeWorld
+) -> None:
+    async with world.process() as process:
+        kept = [each.text for each in await three(world, process)]
+        assert (await verified(process.direct, world.signer, outside=kept)).holds
+    anew = make_world()
+    anew.signer = world.signer
+    async with anew.process() as process:
+        await three(anew, process)
+        assert (await verified(process.direct, world.signer)).holds, "in itself it does"
+        finding = await verified(process.direct, world.signer, outside=kept[1:2])
+        assert finding.broken_checkpoint is not None
+        assert (finding.broken_checkpoint.number, finding.checkpoints) == (2, 1)
+        assert "isn't the one that was kept elsewhere" in finding.broken_checkpoint.reason
+
+
+async def test_a_checkpoint_that_was_kept_elsewhere_and_is_cut_off_here_is_found(world: World) -> None:
+    async with world.process() as process:
+        made = await three(world, process)
+        statement = json.loads(made[2].text)["statement"] | {"number": 4}
+        assert isinstance(world.signer, PemSigner)
+        finding = await verified(
+            process.direct, world.signer, outside=[made[0].text, sign(statement, world.signer._key)]
+        )
+        assert finding.broken_checkpoint is not None
+        assert finding.broken_checkpoint.number == 4
+        assert "was kept elsewhere, and is missing here" in finding.broken_checkpoint.reason
+
+
+async def test_what_somebody_else_signed_is_no_checkpoint_that_was_kept(world: World) -> None:
+    async with world.process() as process:
+        made = await three(world, process)
+        forged = sign(json.loads(made[0].text)["statement"], Ed25519PrivateKey.generate())
+        with pytest.raises(NotHeldError, match="other_signer"):
+            await verified(process.direct, world.signer, outside=[forged])
 
 
 async def test_a_signed_head_that_the_trail_does_not_have_is_found(world: World) -> None:

@@ -63,7 +63,7 @@ async def test_a_bucket_that_is_made_is_on_record_before_and_after(world: World)
             "region": "us-east-1",
             "versioning": "off",
             "tags": {"rekeyd:tenant": TENANT},
-            "default_encryption": {"algorithm": "aws:kms", "key": KEY.arn},
+            "default_encryption": {"algorithm": "aws:kms", "key": KEY.arn, "bucket_key": False},
             "bucket_key": False,
             "public_access_blocked": True,
             "policy": dict(world.target_shelf.buckets[TARGET_BUCKET].policy),
@@ -97,7 +97,11 @@ async def test_a_bucket_that_is_not_as_it_should_be_is_on_record_too(world: Worl
     async with world.process() as process:
         assert (await process.move()).held_reason == "drift"
         (provisioned,) = await world.records(process.direct, "bucket.provisioned")
-    assert provisioned["found"]["default_encryption"] == {"algorithm": "AES256", "key": ""}
+    assert provisioned["found"]["default_encryption"] == {
+        "algorithm": "AES256",
+        "key": "",
+        "bucket_key": False,
+    }
 
 
 async def test_uploads_that_are_given_up_before_the_switch_are_on_record(world: World) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rekeyd.domain.certificate import certificate_key
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.key import KmsKey
 from tests.jobs.test_rotate import ROTATE, assert_rotated, keys_in_use, moved, rotated, states_of
@@ -128,7 +129,9 @@ async def test_the_active_key_by_another_alias_is_active_already_and_keeps_its_o
         slip = KmsKey(kind="kms", arn=KEY.arn, alias=ANOTHER_KEY.alias)
         job = await rotated(world, process, key=slip)
         assert (job.state, job.phase) == ("completed", "done")
-        await assert_nothing_changed(world, process, before)
+        (written,) = world.script.mutations()[before:]
+        assert written.keys == (certificate_key(job.id),), "its certificate, and nothing else"
+        await assert_nothing_changed(world, process, before + 1)
         (result,) = await world.records(process.direct, "rotation.result")
         assert result["did"] == "active already"
         assert [key.alias for key in await process.direct.tenant_keys(TENANT)] == [KEY.alias]

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from rekeyd.domain.certificate import certificate_key
 from rekeyd.domain.errors import LedgerError
 from rekeyd.jobs.key_watch import KeyWatch
 from tests.jobs.test_following import point, rotations, the_rotation
@@ -35,7 +36,8 @@ async def test_a_key_that_its_provider_rotates_is_recorded_as_a_job_and_nothing_
         job = await process.work((await the_rotation(process)).id)
         assert (job.state, job.admitted_by) == ("completed", "rekeyd")
         assert job.result == {"key": KEY.arn, "did": "rotated by its provider"}
-        assert len(world.script.mutations()) == before
+        (written,) = world.script.mutations()[before:]
+        assert written.keys == (certificate_key(job.id),), "its certificate, and nothing else"
         first, second = await materials(world, process)
         assert first[0] is None
         assert second == (first[1], world.custody.service.material_id(KEY.arn))

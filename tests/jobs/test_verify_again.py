@@ -6,10 +6,15 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rekeyd.domain.certificate import certificate_of, evidence_key
+from rekeyd.custody.pem_signing import PemSigner
+from rekeyd.domain.audit import canonical_json
+from rekeyd.domain.certificate import CERTIFICATE_SCHEMA, certificate_of, evidence_key
 from rekeyd.domain.errors import AccessDeniedError, RefusedError
+from rekeyd.domain.job import Job
 from rekeyd.domain.objects import Encryption
+from rekeyd.domain.signed import unverified_statement, utf8
 from rekeyd.jobs.endings import Completed, Failed
 from rekeyd.jobs.lineage import compared_with
 from rekeyd.jobs.verify_again import Reverification, ending_of, verify_again
@@ -193,3 +198,35 @@ async def test_a_key_that_is_disabled_holds_the_verification(world: World) -> No
         await world.verify_again(process.direct, "verify-1")
         held = await process.work("verify-1")
         assert (held.state, held.held_reason) == ("held", "key_disabled")
+
+
+async def verified(world: World, process: Process) -> Job:
+    await world.verify_again(process.direct, "verify-1")
+    return await process.work("verify-1")
+
+
+async def test_a_certificate_that_the_signing_key_of_before_has_signed_counts_where_that_is_named(
+    world: World, process: Process
+) -> None:
+    former = await world.signer.public_key()
+    world.signer = PemSigner(Ed25519PrivateKey.generate())
+    async with world.process() as later:
+        job = await verified(world, later)
+        assert job.state == "failed"
+        assert former.fingerprint in (job.error or "")
+        world.former_signers = (former,)
+    async with world.process() as later:
+        await later.direct.resume_job("verify-1", "an operator")
+        assert (await later.work("verify-1")).state == "completed"
+
+
+async def test_a_certificate_that_somebody_changed_in_the_ledger_fails(
+    world: World, process: Process
+) -> None:
+    (text,) = await process.direct.tenant_certificates(TENANT, 100)
+    statement, signature = unverified_statement(utf8(text), CERTIFICATE_SCHEMA)
+    changed = canonical_json({"statement": statement | {"rekeyd": "9.9.9"}, "signature": signature})
+    await world._sql(f"UPDATE certificates SET text = '{changed}'")  # noqa: S608
+    job = await verified(world, process)
+    assert (job.state, job.result) == ("failed", None)
+    assert "isn't what was signed: signature_wrong: job-1" in (job.error or "")

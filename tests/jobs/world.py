@@ -22,6 +22,7 @@ from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job, JobState, read_job_message
 from rekeyd.domain.key import AcceptedKey, KeyState, KmsKey, WrappedKey
 from rekeyd.domain.objects import OWN_PREFIX, Attributes, Encryption, Location
+from rekeyd.domain.signed import PublicKey
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.conditions import PROOF_PREFIX
 from rekeyd.jobs.tools import Store, Timings, Tools
@@ -176,6 +177,7 @@ class World:
         self.custody.add(KEY)
         self.custody.switched = self._key_switched
         self.signer: Signer = PemSigner(Ed25519PrivateKey.generate())
+        self.former_signers: tuple[PublicKey, ...] = ()
         self.metrics = Counted()
         self.timings = TIMINGS
         self.object_attempts_max = 3
@@ -572,6 +574,7 @@ class Process:
             stores={name: world.store(name, life) for name in ("s3", "s4")},
             custody=world.custody,
             signer=world.signer,
+            former_signers=world.former_signers,
             means=world.means(),
             timings=world.timings,
             metrics=world.metrics,

@@ -6,15 +6,15 @@ A ledger that isn't there is an error, and stays away: but for `submit`, which b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rekeyd import service
 from rekeyd.cli.chains import PublicKeys, TrailFinding, verify_trail
 from rekeyd.domain.certificate import certificate_of
-from rekeyd.domain.errors import RekeydError
+from rekeyd.domain.errors import RefusedError, RekeydError
 from rekeyd.domain.job import Job, JobState
-from rekeyd.domain.signed import PublicKey
+from rekeyd.domain.signed import NotHeldError, PublicKey
 from rekeyd.domain.tenant import Placement, serve, unplaced
 from rekeyd.ledger.port import Admission, TenantKey
 from rekeyd.settings import Settings
@@ -116,18 +116,22 @@ async def keys(settings: Settings, tenant: str | None) -> Sequence[TenantKey]:
         return await ledger.tenant_keys(tenant)
 
 
-async def audit(settings: Settings, known: Sequence[PublicKey]) -> TrailFinding:
-    """Recompute every chain of the audit trail, and check every checkpoint.
+async def audit(settings: Settings, known: Sequence[PublicKey], outside: Iterable[str] = ()) -> TrailFinding:
+    """Recompute every chain of the audit trail, and check every checkpoint, with those that were kept elsewhere.
 
-    They must be signed with one of the known keys, or where none is given with this ledger's own.
+    They must be signed with one of the known keys, or where none is given with this ledger's own, or one of before.
+    Raises RefusedError for one of `outside` that isn't.
     """
 
     async def public_keys() -> PublicKeys:
-        keys = known or [await service.signing_key(settings)]
+        keys = known or await service.signing_keys(settings)
         return {key.fingerprint: key for key in keys}
 
     async with service.open_ledger(settings) as ledger:
-        return await verify_trail(ledger, public_keys)
+        try:
+            return await verify_trail(ledger, public_keys, outside)
+        except NotHeldError as error:
+            raise RefusedError("--checkpoint", str(error)) from error
 
 
 async def certificate(settings: Settings, job_id: str) -> str:

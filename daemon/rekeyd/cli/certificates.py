@@ -9,7 +9,7 @@ is called like one of these is shown by `certificate show JOB`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -230,6 +230,17 @@ def read_public_key(path: Path) -> PublicKey:
         return PublicKey.of_pem(read_file(path, "--public-key"))
     except ValueError as error:
         raise RefusedError("--public-key", f"{path} {error}") from error
+
+
+def kept_checkpoints(paths: Sequence[Path]) -> list[str]:
+    """The checkpoints of these files, and of the files in these folders. Raises RefusedError."""
+    found = []
+    for path in paths:
+        files = sorted(path.glob("**/*.json")) if path.is_dir() else [path]
+        if not files:
+            raise RefusedError("--checkpoint", f"{path} has no checkpoint in it")
+        found += [read_file(file, "--checkpoint").decode("utf-8", "surrogatepass") for file in files]
+    return found
 
 
 def read_file(path: Path, name: str) -> bytes:

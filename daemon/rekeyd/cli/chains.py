@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rekeyd.domain.audit import AuditRecord, BrokenChain, first_broken
-from rekeyd.domain.checkpoint import document_hash, verify_checkpoint
+from rekeyd.domain.checkpoint import document_hash, signed_checkpoint, verify_checkpoint
 from rekeyd.domain.signed import NotHeldError, PublicKey
 from rekeyd.ledger.port import Ledger
 
@@ -51,13 +51,20 @@ class TrailFinding:
         return self.broken_checkpoint is None and all(chain.broken is None for chain in self.chains)
 
 
-async def verify_trail(ledger: Ledger, public_keys: Callable[[], Awaitable[PublicKeys]]) -> TrailFinding:
+async def verify_trail(
+    ledger: Ledger, public_keys: Callable[[], Awaitable[PublicKeys]], outside: Iterable[str] = ()
+) -> TrailFinding:
     """Recompute every chain from its first record on, then check every checkpoint against them.
+
+    `outside` are checkpoints that were kept elsewhere, where nobody who holds the ledger can take them back: each must
+    be in it as it is. Without any, whoever holds ledger and signing key may have made all of it anew. Raises
+    NotHeldError for one that none of the keys has signed.
 
     Memory doesn't grow with the chains' length, save for a hash a checkpoint. The keys are asked for only where there
     is a checkpoint.
     """
     recorded: dict[int, str] = {}
+    kept = await _signed(outside, public_keys)
     chains = tuple([await _verify_chain(ledger, chain, recorded) for chain in await ledger.chains()])
     number, previous = 0, None
     keys: PublicKeys = {}
@@ -74,12 +81,27 @@ async def verify_trail(ledger: Ledger, public_keys: Callable[[], Awaitable[Publi
             if recorded.pop(number, None) != document_hash(checkpoint.text):
                 reason = "isn't the one that the audit trail has on record"
                 return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
+            if kept.pop(number, checkpoint.text) != checkpoint.text:
+                reason = "isn't the one that was kept elsewhere: the trail was made anew"
+                return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
             if not await ledger.knows_heads(statement.heads):
                 reason = "names a record that the audit trail doesn't have"
                 return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
             previous = checkpoint.text
     broken = BrokenCheckpoint(min(recorded), "is on record, and missing") if recorded else None
+    if kept and broken is None:
+        reason = "was kept elsewhere, and is missing here: the trail was cut off, or made anew"
+        broken = BrokenCheckpoint(min(kept), reason)
     return TrailFinding(chains, number, broken)
+
+
+async def _signed(texts: Iterable[str], public_keys: Callable[[], Awaitable[PublicKeys]]) -> dict[int, str]:
+    kept: dict[int, str] = {}
+    for text in texts:
+        found = signed_checkpoint(text, await public_keys())
+        if kept.setdefault(found.number, text) != text:
+            raise NotHeldError("contradictory", f"two checkpoints {found.number} were kept, and differ")
+    return kept
 
 
 async def _verify_chain(ledger: Ledger, chain: str, recorded: dict[int, str]) -> ChainFinding:

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 
 from rekeyd import __version__
 from rekeyd.cli import keys
-from rekeyd.cli.certificates import PublicKeysOption, certificate_app, read_public_key
+from rekeyd.cli.certificates import PublicKeysOption, certificate_app, kept_checkpoints, read_public_key
 from rekeyd.cli.invocation import (
     ConfigOption,
     JsonOption,
@@ -275,6 +275,14 @@ def audit_verify_command(
     context: typer.Context,
     *,
     public_keys: PublicKeysOption = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A checkpoint that was kept elsewhere, or a folder of them: each must be in the trail.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -282,9 +290,10 @@ def audit_verify_command(
     with reported():
         settings = settings_of(context, config)
         known = [read_public_key(path) for path in public_keys or []]
+        outside = kept_checkpoints(checkpoint or [])
         from rekeyd.cli import asking
 
-        finding = asyncio.run(asking.audit(settings, known))
+        finding = asyncio.run(asking.audit(settings, known, outside))
         if as_json:
             print_json(trail_view(finding))
         else:

@@ -60,6 +60,16 @@ def document_hash(text: str | None) -> str:
 def verify_checkpoint(
     text: str, number: int, previous: str | None, public_keys: Mapping[str, PublicKey]
 ) -> CheckpointStatement:
+    """The statement of the checkpoint of this number, which follows `previous`. Raises NotHeldError."""
+    found = signed_checkpoint(text, public_keys)
+    if found.number != number:
+        raise NotHeldError("contradictory", f"says that it is number {found.number}")
+    if found.previous != document_hash(previous):
+        raise NotHeldError("contradictory", "does not name the hash of the checkpoint before it")
+    return found
+
+
+def signed_checkpoint(text: str, public_keys: Mapping[str, PublicKey]) -> CheckpointStatement:
     """The statement of a checkpoint that one of these keys (by fingerprint) has signed. Raises NotHeldError."""
     raw = utf8(text)
     _, signature = unverified_statement(raw, CHECKPOINT_SCHEMA)
@@ -69,10 +79,6 @@ def verify_checkpoint(
     found = parse_checkpoint(verified_statement(raw, signer, CHECKPOINT_SCHEMA))
     if found.signer != signer.fingerprint:
         raise NotHeldError("other_signer", f"the statement names the signer {found.signer}")
-    if found.number != number:
-        raise NotHeldError("contradictory", f"says that it is number {found.number}")
-    if found.previous != document_hash(previous):
-        raise NotHeldError("contradictory", "does not name the hash of the checkpoint before it")
     return found
 
 

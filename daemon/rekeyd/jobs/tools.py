@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from rekeyd.domain.errors import StoreRefusedError
 from rekeyd.domain.evidence import Verdict
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import Location
+from rekeyd.domain.signed import PublicKey
 from rekeyd.ledger.port import Ledger
 from rekeyd.stores.buckets import BucketControl
 from rekeyd.stores.port import ObjectStore
@@ -86,6 +87,8 @@ class Tools:
     custody: Custody
     signer: Signer
     """Signs certificates and checkpoints."""
+    former_signers: Sequence[PublicKey]
+    """Whose signatures count as well: those of before."""
     means: Means
     timings: Timings
     metrics: JobMetrics

@@ -7,17 +7,17 @@ and fails nothing. What fails is damage: the very copy that was certified, with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
 
-from rekeyd.domain.certificate import Certificate, certificate_of
+from rekeyd.domain.certificate import Certificate, certificate_of, verify_certificate
 from rekeyd.domain.errors import ArchivedError, NotFoundError, PreconditionError
 from rekeyd.domain.objects import Location, ObjectHead
-from rekeyd.domain.signed import NotHeldError
+from rekeyd.domain.signed import NotHeldError, PublicKey, utf8
 from rekeyd.jobs.endings import Completed, Ending, Failed
 from rekeyd.jobs.lineage import Expected, by_object, compared_with, expected_copies
 from rekeyd.jobs.run import JobRun
@@ -38,6 +38,8 @@ Compared = Literal[
     "unread",  # it lies in an archive: nobody can read it before it is restored
     "uncertified",  # the very copy that a rotation found, of whose bytes no evidence says anything
 ]
+
+FORMER_SETTING = "audit.former_public_key_files"
 
 SHOWN_MAX = 20
 """So many copies of each kind are named; all are counted."""
@@ -90,14 +92,38 @@ async def verify_tenant(run: JobRun) -> Ending:
         return held
     await ledger.begin_job(run.claim)
     await ledger.enter_phase(run.claim, "read")
-    texts = await ledger.tenant_certificates(run.job.tenant, _CERTIFICATES_MAX)
-    certificates = compared_with([certificate_of(text) for text in texts])
+    try:
+        certificates = compared_with(await signed_certificates(run.tools, run.job.tenant))
+    except NotHeldError as error:
+        return Failed(f"a certificate in the ledger isn't what was signed: {error}")
     if not certificates:
         return Failed(f"{run.job.tenant} has no certificate with which its data could be compared")
     found = await verify_again(run.tools, certificates)
     await ledger.note_result(run.claim, "data.verified_again", found.result())
     await ledger.enter_phase(run.claim, "done")
     return ending_of(found)
+
+
+async def signed_certificates(tools: Tools, tenant: str) -> list[Certificate]:
+    """The tenant's certificates in their order, each signed by a key of ours: of this daemon's, or of before.
+
+    Raises NotHeldError, naming the job, where one isn't; CustodyError where our own key can't be asked for.
+    """
+    ours = {key.fingerprint: key for key in (*tools.former_signers, await tools.signer.public_key())}
+    texts = await tools.ledger.tenant_certificates(tenant, _CERTIFICATES_MAX)
+    return [_signed(text, ours) for text in texts]
+
+
+def _signed(text: str, ours: Mapping[str, PublicKey]) -> Certificate:
+    claimed = certificate_of(text)
+    signer = ours.get(claimed.signer)
+    if signer is None:
+        words = f"{claimed.job.id}: signed by {claimed.signer}; if that is yours, name it in {FORMER_SETTING}"
+        raise NotHeldError("other_signer", words)
+    try:
+        return verify_certificate(utf8(text), signer)
+    except NotHeldError as error:
+        raise NotHeldError(error.fault.name, f"{claimed.job.id}: {error.fault.detail}") from error
 
 
 async def verify_again(tools: Tools, certificates: Sequence[Certificate]) -> Reverification:

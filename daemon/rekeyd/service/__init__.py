@@ -37,6 +37,7 @@ __all__ = [
     "prove",
     "serve",
     "signing_key",
+    "signing_keys",
     "wrapping_key",
 ]
 
@@ -74,6 +75,13 @@ async def signing_key(settings: Settings) -> PublicKey:
     from rekeyd.service.signing import open_signer  # noqa: PLC0415 - only this needs it
 
     return await (await open_signer(settings)).public_key()
+
+
+async def signing_keys(settings: Settings) -> Sequence[PublicKey]:
+    """The same, and those of before: whose signatures count here. Raises likewise."""
+    from rekeyd.service.signing import former_signers  # noqa: PLC0415 - see above
+
+    return (await signing_key(settings), *await former_signers(settings))
 
 
 async def wrapping_key(settings: Settings) -> WrappingKey:

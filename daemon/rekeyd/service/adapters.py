@@ -20,7 +20,7 @@ from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere
 from rekeyd.jobs.tools import Store, Timings, Tools
 from rekeyd.ledger.port import Ledger
 from rekeyd.service.custody import open_custody, refuse_unfit_wrapping_key
-from rekeyd.service.signing import open_signer
+from rekeyd.service.signing import former_signers, open_signer
 from rekeyd.settings import LimitsSettings, S3StoreSettings, Settings
 from rekeyd.stores.guarded import Guards, PacePolicy, Retries, RetryPolicy
 from rekeyd.stores.guarded.operation import READ
@@ -71,6 +71,7 @@ async def open_tools(settings: Settings, ledger: Ledger, metrics: Metrics) -> As
             stores=stores,
             custody=custody,
             signer=signer,
+            former_signers=await former_signers(settings),
             means=_means(limits),
             timings=_timings(settings),
             metrics=metrics,

@@ -10,16 +10,37 @@ from pathlib import Path
 from rekeyd.custody.pem_signing import SETTING, PemSigner
 from rekeyd.custody.signing import Signer
 from rekeyd.domain.errors import RefusedError
+from rekeyd.domain.signed import PublicKey
 from rekeyd.settings import Settings
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 """Where systemd has a service's credentials (systemd.exec(5), "LoadCredential=")."""
+
+_PEM_BYTES_MAX = 16 * 1024
 
 
 def key_beside_ledger(settings: Settings) -> Path:
     """Where the signing key is, where no other is named."""
     ledger = settings.ledger.path
     return ledger.with_name(f"{ledger.name}.signing-key.pem")
+
+
+async def former_signers(settings: Settings) -> tuple[PublicKey, ...]:
+    """The public halves of the signing keys of before. Raises RefusedError for a file that has none."""
+    return tuple(
+        [await asyncio.to_thread(_public_key, Path(path)) for path in settings.audit.former_public_key_files]
+    )
+
+
+def _public_key(path: Path) -> PublicKey:
+    name = "audit.former_public_key_files"
+    try:
+        with path.open("rb") as opened:
+            return PublicKey.of_pem(opened.read(_PEM_BYTES_MAX))
+    except OSError as error:
+        raise RefusedError(name, f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RefusedError(name, f"{path} {error}") from error
 
 
 async def open_signer(

@@ -90,6 +90,12 @@ def signing_key(text: str) -> str:
     return text
 
 
+def absolute_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("write the whole path of a file")
+    return text
+
+
 def kms_key(text: str) -> str:
     if text and not _KMS_KEY.fullmatch(text):
         raise ValueError("write the whole ARN of a KMS key, or of its alias")

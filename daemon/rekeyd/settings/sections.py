@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from rekeyd.domain.job import GRACE_SECONDS_MAX
 from rekeyd.settings.addresses import (
+    absolute_path,
     endpoint_address,
     kms_key,
     listen_address,
@@ -151,6 +152,9 @@ class CustodySettings(Section):
     wrapping: WrappingSettings = WrappingSettings()
 
 
+AbsolutePath = Annotated[str, AfterValidator(absolute_path)]
+
+
 class AuditSettings(Section):
     """The record of all that is done, and the signatures under what is said of it."""
 
@@ -158,6 +162,8 @@ class AuditSettings(Section):
     """What signs certificates and checkpoints: an Ed25519 private key, PEM, mode 0600, by its whole path; the name of
     a systemd credential; or the ARN of a KMS key (ECC_NIST_EDWARDS25519). Empty: a file beside the ledger, made by
     `serve`."""
+    former_public_key_files: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
+    """The public halves of the signing keys of before, PEM: what they signed counts still."""
     checkpoint_seconds: Annotated[float, Field(ge=1, le=604_800)] = 3_600
     """How often a signed checkpoint is made of where the audit trail stands, where it has grown."""
     checkpoint_location: Annotated[str, AfterValidator(location_or_empty)] = ""

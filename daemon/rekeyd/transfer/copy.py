@@ -301,7 +301,7 @@ async def _abort(task: CopyTask, upload: Upload) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Closing:
-    """A claim for giving up only: an upload that nobody else knows of, and will complete, may be given up at any time."""
+    """A claim for giving up only: an upload that nobody else knows of may be given up at any time."""
 
     claim: LiveClaim
 
