@@ -20,8 +20,8 @@ from rekeyd.domain.signed import NotHeldError, PublicKey
 from rekeyd.jobs.checkpoints import Checkpoints, Elsewhere, make_checkpoint
 from rekeyd.ledger.port import Checkpoint, Ledger
 from tests.doubles.certificates import sign
-from tests.jobs.test_certify import NoSigner
 from tests.jobs.conftest import MakeWorld
+from tests.jobs.test_certify import NoSigner
 from tests.jobs.world import Data, Process, World, eventually
 
 VAULT = Location.parse("s3://vault/checkpoints/")

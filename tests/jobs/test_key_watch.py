@@ -109,6 +109,52 @@ async def test_a_bucket_that_is_not_as_it_was_made_is_said_and_holds_what_would_
         assert "bucket_drift" in await look(process)
 
 
+async def test_drift_while_the_source_is_kept_holds_the_job_at_once_and_lets_it_go_on_once_mended(
+    world: World,
+) -> None:
+    world.fill()
+    world.timings = replace(world.timings, held_recheck_seconds=0.05)
+    async with world.process() as process:
+        await world.admit(process.direct, grace_seconds=3600)
+        async with process.working() as task:
+            await eventually(partial(in_grace, process))
+            bucket = world.target_shelf.buckets[TARGET_BUCKET]
+            bucket.public_access_blocked = False
+            held = await process.reached(("held",), task=task)
+            assert held.held_reason == "drift"
+            bucket.public_access_blocked = True
+            await process.reached(("running",), task=task)
+
+
+async def test_drift_while_sources_are_deleted_stops_that(world: World) -> None:
+    objects = world.fill()
+    deleting = asyncio.Event()
+    world.script.on("delete").hangs(deleting)
+    async with world.process() as process:
+        await world.admit(process.direct)
+        async with process.working() as task:
+            await deleting.wait()
+            world.target_shelf.buckets[TARGET_BUCKET].policy = {}
+            held = await process.reached(("held", "completed"), task=task)
+        assert (held.state, held.held_reason) == ("held", "drift")
+        assert sorted(world.in_source()) == sorted(objects)
+
+
+async def test_drift_of_a_tenant_without_a_job_is_said_once_and_counted_every_time(world: World) -> None:
+    world.fill()
+    async with world.process() as process:
+        await process.move()
+        watch, bucket = KeyWatch(process.tools, "daemon-1"), world.target_shelf.buckets[TARGET_BUCKET]
+        said = []
+        for blocked in (True, False, False, True, True):
+            bucket.public_access_blocked = blocked
+            with capture_logs() as logged:
+                await watch.look()
+            said.append([line["event"] for line in logged])
+        assert said == [[], ["bucket_drift"], [], ["bucket_drift_over"], []]
+        assert world.metrics.key_checks.count("bucket_drift") == 2
+
+
 async def test_a_bucket_that_says_nothing_is_looked_at_again(world: World) -> None:
     world.fill()
     async with world.process() as process:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rekeyd.domain.bucket_policy import Writing, our_statements, policy_drift
 from rekeyd.jobs.preflight import TENANT_TAG
 from rekeyd.jobs.tools import Store
+from rekeyd.stores.buckets import BucketDescription
 
 
 async def dedicated_drift(
@@ -26,7 +27,7 @@ async def dedicated_drift(
         return f"{bucket} has lost its tag {TENANT_TAG}"
     if (default.algorithm, default.key) != ("aws:kms", key_arn) or found.bucket_key:
         return f"the default encryption of {bucket} isn't the customer key without S3 Bucket Keys"
-    if found.public_access_blocked is False or (found.public_access_blocked is None and store.is_aws):
+    if is_public(store, found):
         return f"public access to {bucket} isn't blocked"
     policy = (await store.buckets.describe_rules(bucket)).policy
     if policy is None:
@@ -34,6 +35,11 @@ async def dedicated_drift(
     allowed = [(key_arn,), (key_arn, *other_key_arns)]
     found_drift = [policy_drift(policy, our_statements(_writing(store, bucket, keys))) for keys in allowed]
     return "" if "" in found_drift else f"{bucket}: {found_drift[0]}"
+
+
+def is_public(store: Store, bucket: BucketDescription) -> bool:
+    """Whether it may be: public access isn't blocked, or a store that has such a thing doesn't say."""
+    return bucket.public_access_blocked is False or (bucket.public_access_blocked is None and store.is_aws)
 
 
 def _writing(store: Store, bucket: str, key_arns: tuple[str, ...]) -> Writing:

@@ -36,6 +36,8 @@ class KeyWatch:
         self._tools = tools
         self._actor = actor
         self._following = Following(tools)
+        self._drifts: dict[str, str] = {}
+        """By tenant, how its bucket wasn't as it should be at the last look: said once, counted every time."""
 
     async def run(self) -> Never:
         """Look until cancelled. What can't be reached is looked at the next time."""
@@ -119,10 +121,19 @@ class KeyWatch:
         if await ledger.jobs(tenant=tenant, state="running"):
             return  # whoever changes the bucket looks at it, too
         drift = await self._drift(record, keys)
+        if drift is None:
+            return
         if drift:
+            self._tools.metrics.count_key_check("bucket_drift")
+        former = self._drifts.get(tenant, "")
+        if drift and drift != former:
             log.error("bucket_drift", tenant=tenant, target=str(record.target), drift=drift)
+        elif former and not drift:
+            log.info("bucket_drift_over", tenant=tenant, target=str(record.target))
+        self._drifts[tenant] = drift
 
-    async def _drift(self, record: PlacementRecord, keys: Sequence[TenantKey]) -> str:
+    async def _drift(self, record: PlacementRecord, keys: Sequence[TenantKey]) -> str | None:
+        """None where nobody can say."""
         usable = [key for key in keys if key.tenant == record.tenant and key.state in _WRITABLE]
         arns = {key.ref: key.arn for key in usable if key.arn is not None}
         assert record.target is not None, "dedicated without a target"
@@ -135,7 +146,7 @@ class KeyWatch:
             return await dedicated_drift(store, record.target.bucket, record.tenant, default, others)
         except StoreError as error:
             log.warning("bucket_not_looked_at", tenant=record.tenant, error=str(error))
-            return ""
+            return None
 
 
 def _successor(named: PlacedKey, description: KeyDescription) -> KmsKey | None:

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from rekeyd.domain.errors import StoreError
 from rekeyd.domain.job import Job
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.bring import bring_key, lead_alias
@@ -81,7 +82,9 @@ async def _move(run: JobRun, record: PlacementRecord | None, ready: Ready) -> En
     if isinstance(switched, Held):
         return switched
     waiting = await _grace(run, switched)
-    return waiting or await _retire(run, switched)
+    if waiting is not None:
+        return waiting
+    return await first_of(_retire(run, switched), _watch_target(run))
 
 
 async def _provision(run: JobRun, ready: Ready) -> Held | Failed | None:
@@ -146,10 +149,17 @@ def _waiting(run: JobRun, left_seconds: float) -> Waiting:
 
 
 async def _look_while_waiting(run: JobRun, left_seconds: float) -> Waiting | Held:
-    """Look at nothing but the key: a tenant that switches it off wants to see its job held, not only in a week."""
+    """Look at nothing but key and bucket: who switches the one off, or opens the other, sees the job held at once."""
     held = await check_key(run.tools, run.job, None)
     if held is not None:
         return held
+    try:
+        drift = await _target_drift(run)
+    except StoreError as error:
+        log.warning("bucket_not_looked_at", job=run.job.id, tenant=run.job.tenant, error=str(error))
+        drift = ""
+    if drift:
+        return Held("drift", drift)
     await run.tools.ledger.begin_job(run.claim)
     return _waiting(run, left_seconds)
 
@@ -172,6 +182,19 @@ async def _retire(run: JobRun, record: PlacementRecord) -> Ending:
         return certified
     await ledger.enter_phase(run.claim, "done")
     return Completed(remark_of(certified))
+
+
+async def _watch_target(run: JobRun) -> Held:
+    """Look again and again at what protects the copies while their sources go; ends with what no longer does."""
+    while True:
+        await asyncio.sleep(run.tools.timings.key_watch_seconds)
+        try:
+            drift = await _target_drift(run)
+        except StoreError as error:
+            log.warning("bucket_not_looked_at", job=run.job.id, tenant=run.job.tenant, error=str(error))
+            continue
+        if drift:
+            return Held("drift", drift)
 
 
 async def _target_drift(run: JobRun) -> str:

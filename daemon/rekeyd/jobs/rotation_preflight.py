@@ -9,6 +9,7 @@ from rekeyd.domain.job import UNFINISHED_STATES
 from rekeyd.domain.key import key_finding
 from rekeyd.domain.tenant import PlacementRecord
 from rekeyd.jobs.control import judge_control, read_control
+from rekeyd.jobs.drift import is_public
 from rekeyd.jobs.endings import Failed, Held, Waiting
 from rekeyd.jobs.preflight import TENANT_TAG
 from rekeyd.jobs.provision import OTHER_BUCKET, canary_reads
@@ -32,6 +33,8 @@ async def preflight_rotation(
         if bucket.versioning == "suspended":
             # A version written over there takes the place of the older one whose id is null, for good.
             return Held("drift", f"versioning of {job.target.bucket} is suspended: enable it", by_itself=True)
+        if is_public(tools.target_of(job), bucket):
+            return Held("drift", f"public access to {job.target.bucket} isn't blocked: block it")
         unusable = await check_key(tools, job, bucket.region) or await _formers_fault(run, formers)
         if unusable is not None:
             return unusable
