@@ -40,6 +40,10 @@ PROOFS = {
     "message_taken",
     "placement_dedicated",
     "audit_whole",
+    "rotated",
+    "same_bytes_rotated",
+    "under_second_key",
+    "certified",
 }
 
 

@@ -86,7 +86,8 @@ def _figures(outcome: Outcome) -> RenderableType:
     table.add_row("data", f"{outcome.objects:,} objects, {decimal(outcome.size_bytes)}, from {outcome.what}")
     table.add_row("from", f"{outcome.source}  the vendor's, under the vendor's key (SSE-S3)")
     table.add_row("to", f"{outcome.target}  the tenant's own bucket")
-    table.add_row("under", f"{outcome.alias_arn}  the tenant's own key")
+    if outcome.key_arn:
+        table.add_row("under", f"{outcome.key_arn}  the tenant's own key")
     seconds = outcome.seconds.get("move")
     if seconds:
         rates = f"{outcome.objects / seconds:,.0f} objects/s, {decimal(int(outcome.size_bytes / seconds))}/s"

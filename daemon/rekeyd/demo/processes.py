@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,23 @@ class Operator:
 
     async def ask(self, *arguments: str) -> object:
         """What a command prints with --json. Raises DemoError where it prints none."""
+        status, printed, said = await self._run(*arguments, "--json")
+        try:
+            return json.loads(printed)
+        except ValueError as error:
+            raise _failed(arguments, status, said) from error
+
+    async def read(self, *arguments: str) -> str:
+        """What a command prints. Raises DemoError where it fails."""
+        status, printed, said = await self._run(*arguments)
+        if status:
+            raise _failed(arguments, status, said)
+        return printed.decode("utf-8", "surrogatepass")
+
+    async def _run(self, *arguments: str) -> tuple[int | None, bytes, bytes]:
+        """Exit status, output, and what it said beside."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "rekeyd", "--config", str(self.config), *arguments, "--json"),
+            *(sys.executable, "-m", "rekeyd", "--config", str(self.config), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -51,13 +66,7 @@ class Operator:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        try:
-            return json.loads(printed)
-        except ValueError as error:
-            words = said.decode(errors="replace").strip()
-            raise DemoError(
-                f"rekeyd {' '.join(arguments)} ended with {process.returncode}: {words}"
-            ) from error
+        return process.returncode, printed, said
 
     @asynccontextmanager
     async def daemon(self, log: Path) -> AsyncIterator[Daemon]:
@@ -77,6 +86,11 @@ class Operator:
             yield daemon
         finally:
             await daemon.kill()
+
+
+def _failed(arguments: Sequence[str], status: int | None, said: bytes) -> DemoError:
+    words = said.decode(errors="replace").strip()
+    return DemoError(f"rekeyd {' '.join(arguments)} ended with {status}: {words}")
 
 
 class Daemon:

@@ -1,11 +1,13 @@
-"""The scene before the story begins: the vendor's bucket, the tenant's key, the queue, the settings."""
+"""The scene before the story begins: the vendor's bucket and wrapping key, the queue, the settings."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rekeyd.demo.bringing import make_wrapping_key
 from rekeyd.demo.clients import Clients
 from rekeyd.domain.objects import Encryption, Location
 from rekeyd.sandbox import Sandbox
@@ -27,14 +29,11 @@ class Stage:
     source: Location
     neighbour: Location
     target: Location
-    key_arn: str
-    alias_arn: str
     queue_url: str
     dead_letter_url: str
 
-    @property
-    def message(self) -> str:
-        """The job as an upstream service would send it."""
+    def message(self, key: Mapping[str, object]) -> str:
+        """The job as an upstream service would send it, under the key that the tenant brings."""
         return json.dumps(
             {
                 "schema": "rekeyd.job/1",
@@ -43,7 +42,7 @@ class Stage:
                 "tenant": TENANT,
                 "source": str(self.source),
                 "target": str(self.target),
-                "key": {"kind": "kms", "arn": self.key_arn, "alias": self.alias_arn},
+                "key": key,
                 "options": {"cutover": "catch_up", "grace_seconds": 0},
                 "requested_by": "rekeyd demo",
             }
@@ -51,9 +50,9 @@ class Stage:
 
 
 async def set_stage(clients: Clients, sandbox: Sandbox) -> Stage:
-    """Make the shared bucket with the vendor's own encryption, the tenant's key with an alias, the queues.
+    """Make the shared bucket with the vendor's own encryption, and the queues.
 
-    The target bucket isn't made: that is rekeyd's work.
+    Neither target bucket nor tenant's key is made: that is rekeyd's work.
     """
     # SSE-S3 is how most shared buckets lie; SeaweedFS can't copy parts out of objects under another KMS key.
     await clients.s3.create_bucket(Bucket=BUCKET)
@@ -63,9 +62,6 @@ async def set_stage(clients: Clients, sandbox: Sandbox) -> Stage:
             "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
         },
     )
-    key = await clients.kms.create_key(Description=f"{TENANT}'s own key")
-    await clients.kms.create_alias(AliasName=f"alias/{TENANT}", TargetKeyId=key["KeyMetadata"]["KeyId"])
-    key_arn = key["KeyMetadata"]["Arn"]
     dead_letters = await clients.sqs.create_queue(QueueName="rekeyd-jobs-dead-letters")
     redrive = {
         "deadLetterTargetArn": f"arn:aws:sqs:{sandbox.region}:{sandbox.account_id}:rekeyd-jobs-dead-letters",
@@ -78,15 +74,17 @@ async def set_stage(clients: Clients, sandbox: Sandbox) -> Stage:
         source=Location("s3", BUCKET, f"tenants/{TENANT}/"),
         neighbour=Location("s3", BUCKET, f"tenants/{NEIGHBOUR}/"),
         target=Location("s3", f"byok-{TENANT}", ""),
-        key_arn=key_arn,
-        alias_arn=f"{key_arn.partition(':key/')[0]}:alias/{TENANT}",
         queue_url=queue["QueueUrl"],
         dead_letter_url=dead_letters["QueueUrl"],
     )
 
 
 def write_settings(folder: Path, sandbox: Sandbox, stage: Stage) -> Path:
-    """The settings file: nobody writes to this source, so the waits of the pause are short."""
+    """The settings file, and the vendor's wrapping key beside it.
+
+    Nobody writes to this source, so the waits of the pause are short. What a stopped rotation may have under way ends
+    with its lease: that is short as well.
+    """
     path = folder / "rekeyd.toml"
     values: dict[str, dict[str, str | float]] = {
         "ledger": {"url": f"sqlite://{folder / LEDGER_NAME}"},
@@ -96,6 +94,7 @@ def write_settings(folder: Path, sandbox: Sandbox, stage: Stage) -> Path:
             "batch_delete_conditions": True,
         },
         "custody.aws": {"region": sandbox.region, "endpoint_url": sandbox.kms_endpoint},
+        "custody.wrapping": {"private_key_file": str(make_wrapping_key(folder))},
         "intake.sqs": {"queue_url": stage.queue_url, "endpoint_url": sandbox.sqs_endpoint},
         "telemetry": {"listen": "127.0.0.1:0"},
         "migrate": {
@@ -106,7 +105,12 @@ def write_settings(folder: Path, sandbox: Sandbox, stage: Stage) -> Path:
             "write_seconds_max": 1,
             "pause_seconds_max": 60,
         },
-        "limits": {"poll_seconds": 0.1},
+        "limits": {
+            "poll_seconds": 0.1,
+            "lease_seconds": 12,
+            "request_seconds_max": 4,
+            "connect_seconds_max": 2,
+        },
     }
     lines: list[str] = []
     for table, settings in values.items():

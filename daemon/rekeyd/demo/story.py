@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,10 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.filesize import decimal
 
-from rekeyd.demo import claims, proof, withdrawal
+from rekeyd.demo import claims, proof
+from rekeyd.demo.bringing import bring
+from rekeyd.demo.certificates import certificates_hold
+from rekeyd.demo.changes import ROTATE_ID, Change, change_keys
 from rekeyd.demo.clients import Clients, open_clients
 from rekeyd.demo.dataset import Item, LeftOut, files_of, made_tenant, other_tenant
 from rekeyd.demo.display import Narrator
@@ -25,28 +27,22 @@ from rekeyd.demo.outcome import Outcome
 from rekeyd.demo.processes import Daemon, Operator
 from rekeyd.demo.stage import (
     JOB_ID,
-    LEDGER_NAME,
     TENANT,
     VENDOR_ENCRYPTION,
     Stage,
     set_stage,
     write_settings,
 )
-from rekeyd.domain.errors import LedgerError, RefusedError, UnknownJobError
+from rekeyd.demo.watching import OpenLedger, ledger_there, watch
+from rekeyd.domain.custody import tenant_alias
+from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.job import Job
 from rekeyd.domain.objects import Encryption
-from rekeyd.ledger.port import Ledger
 from rekeyd.sandbox import Sandbox
-
-LOOK_SECONDS = 0.25
-STALL_SECONDS_MAX = 60.0
-"""A job that hasn't moved for so long, or is held for so long, won't end by itself."""
-HELD_SECONDS_MAX = 15.0
 
 SPARE_BYTES = 512 * 1024**2
 """What the servers need on disk beside twice the data: source and target."""
 
-OpenLedger = Callable[[Path, Mapping[str, str]], AbstractAsyncContextManager[Ledger]]
 ShowJob = Callable[[Job], None]
 
 
@@ -100,23 +96,33 @@ async def _tell(data: Path | None, instruments: Instruments, narrator: Narrator)
             clients = await stack.enter_async_context(open_clients(sandbox))
             stage = await set_stage(clients, sandbox)
         operator = Operator(write_settings(folder, sandbox, stage), sandbox.environment())
+        with narrator.step(
+            "bring", f"{TENANT} made a key of 256 bits, and wrapped it with the vendor's public key"
+        ):
+            wrapped = await bring(operator, "first-key")
         loaded, neighbours = await _load(cast, clients, stage, narrator)
         async with operator.daemon(folder / "rekeyd.log") as daemon:
-            job, why_not = await _move(operator, daemon, clients, stage, instruments, narrator)
+            await clients.sqs.send_message(QueueUrl=stage.queue_url, MessageBody=stage.message(wrapped))
+            job, why_not = await _move(operator, daemon, stage, instruments, narrator)
             status = await daemon.stop()
         findings = [claims.job_completed(job, loaded, why_not), claims.daemon_ended(status)]
+        key_arn = ""
         if job is not None and job.state == "completed":
-            findings[:0] = await _prove(clients, stage, loaded, neighbours, narrator)
-            findings += await _withdraw(operator, clients, stage, loaded, narrator)
-            findings += await _ask(clients, stage, operator)
+            findings[:0] = await _prove(clients, stage, loaded, neighbours, job.key.arn, narrator)
+            changed, key_arn = await _change_keys(
+                operator, clients, stage, loaded, job, instruments, narrator
+            )
+            findings += [*changed, *await _ask(clients, stage, operator)]
+            with narrator.step("certify", "certificates checked with files alone, as anybody can"):
+                findings.append(await certificates_hold(operator, clients, stage, (JOB_ID, ROTATE_ID)))
         return Outcome(
             what=cast.what,
             objects=len(loaded),
             size_bytes=sum(sent.size_bytes for sent in loaded.values()),
             source=stage.source,
             target=stage.target,
-            key_arn=stage.key_arn,
-            alias_arn=stage.alias_arn,
+            key_arn=key_arn,
+            alias_arn=f"{key_arn.partition(':key/')[0]}:{tenant_alias(TENANT)}" if key_arn else "",
             seconds=narrator.seconds,
             job=None if job is None else instruments.job_view(job),
             findings=tuple(findings),
@@ -165,56 +171,19 @@ async def _load(
 
 
 async def _move(
-    operator: Operator,
-    daemon: Daemon,
-    clients: Clients,
-    stage: Stage,
-    instruments: Instruments,
-    narrator: Narrator,
+    operator: Operator, daemon: Daemon, stage: Stage, instruments: Instruments, narrator: Narrator
 ) -> tuple[Job | None, str]:
-    """Send the job and watch it to its end. Where it has none, the text says why not."""
-    await clients.sqs.send_message(QueueUrl=stage.queue_url, MessageBody=stage.message)
+    """Watch the job that was sent to its end. Where it has none, the text says why not."""
     narrator.say(f"  · job {JOB_ID} sent to SQS; `rekeyd serve` runs as a process of its own")
     began = time.monotonic()
     with instruments.job_bar(narrator.console) as show:
-        job, why_not = None, await _ledger_there(operator, daemon)
+        job, why_not = None, await ledger_there(operator, daemon)
         if not why_not:
             async with instruments.open_ledger(operator.config, operator.environment) as ledger:
-                job, why_not = await _watch(ledger, daemon, show)
+                job, why_not = await watch(ledger, daemon, JOB_ID, show=show)
     if job is not None and job.state == "completed":
         narrator.tick("move", f"moved, verified and retired: {stage.target}", time.monotonic() - began)
     return job, why_not
-
-
-async def _ledger_there(operator: Operator, daemon: Daemon) -> str:
-    """Wait until the daemon has made its ledger; the text says why it won't."""
-    deadline = time.monotonic() + STALL_SECONDS_MAX
-    while daemon.status is None and time.monotonic() < deadline:
-        if (operator.config.parent / LEDGER_NAME).exists():
-            return ""
-        await asyncio.sleep(LOOK_SECONDS)
-    return f"the daemon made no ledger (exit status {daemon.status})"
-
-
-async def _watch(ledger: Ledger, daemon: Daemon, show: ShowJob) -> tuple[Job | None, str]:
-    last: Job | None = None
-    moved_at = time.monotonic()
-    while True:
-        # Another process may hold the ledger for a moment, and the message takes one to arrive.
-        with contextlib.suppress(UnknownJobError, LedgerError):
-            job = await ledger.job(JOB_ID)
-            show(job)
-            if job.state in {"completed", "failed", "cancelled"}:
-                return job, ""
-            if job != last:
-                last, moved_at = job, time.monotonic()
-        if daemon.status is not None:
-            return last, f"the daemon ended by itself, exit status {daemon.status}"
-        held = last is not None and last.state == "held"
-        patience = HELD_SECONDS_MAX if held else STALL_SECONDS_MAX
-        if time.monotonic() - moved_at > patience:
-            return last, f"nothing has moved for {patience:.0f} s"
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _prove(
@@ -222,12 +191,13 @@ async def _prove(
     stage: Stage,
     loaded: Mapping[str, Loaded],
     neighbours: Mapping[str, Loaded],
+    key_arn: str,
     narrator: Narrator,
 ) -> list[proof.Finding]:
     """What the stores say. The daemon is gone by now, and its ledger isn't asked."""
     s3, target = clients.s3, stage.target
     chosen = proof.sample(loaded)
-    tenants_key = Encryption("aws:kms", stage.key_arn)
+    tenants_key = Encryption("aws:kms", key_arn)
     with narrator.step("prove", "proving") as reword:
         found = await proof.read_all(
             s3, target, loaded, lambda count: reword(f"every object read again and compared: {count:,}")
@@ -241,28 +211,32 @@ async def _prove(
             await proof.untouched(s3, stage.neighbour, neighbours, VENDOR_ENCRYPTION),
             await proof.no_unfinished_uploads(s3, (stage.source.bucket, target.bucket)),
         ]
-    with narrator.step("disable", "the tenant disabled its key, and enabled it again"):
+    with narrator.step("disable", "the key disabled in KMS: nothing reads; enabled again: everything does"):
         findings += [
-            await proof.unreadable_when_disabled(
-                clients.s3_impatient, clients.kms, stage.key_arn, target, chosen
-            ),
-            await proof.readable_when_enabled(s3, clients.kms, stage.key_arn, target, chosen),
+            await proof.unreadable_when_disabled(clients.s3_impatient, clients.kms, key_arn, target, chosen),
+            await proof.readable_when_enabled(s3, clients.kms, key_arn, target, chosen),
         ]
     return findings
 
 
-async def _withdraw(
-    operator: Operator, clients: Clients, stage: Stage, loaded: Mapping[str, Loaded], narrator: Narrator
-) -> list[proof.Finding]:
-    """The tenant asks for a revocation, and takes it back: a daemon of its own does both."""
-    chosen = proof.sample(loaded)
-    async with operator.daemon(operator.config.parent / "rekeyd-keys.log") as daemon:
-        with narrator.step("revoke", "revoked: the key disabled, the bucket closed, proven by reading"):
-            findings = await withdrawal.withdraw(clients, stage, operator, chosen)
-        with narrator.step("reinstate", "reinstated: everything reads as before"):
-            findings += await withdrawal.give_back(clients, stage, operator, chosen)
+async def _change_keys(
+    operator: Operator,
+    clients: Clients,
+    stage: Stage,
+    loaded: Mapping[str, Loaded],
+    moved: Job,
+    instruments: Instruments,
+    narrator: Narrator,
+) -> tuple[list[proof.Finding], str]:
+    """The tenant's second key, and a revocation amid that: a daemon of its own does it all."""
+    async with (
+        operator.daemon(operator.config.parent / "rekeyd-keys.log") as daemon,
+        instruments.open_ledger(operator.config, operator.environment) as ledger,
+    ):
+        change = Change(operator, daemon, ledger, clients, stage, loaded, moved.key.arn)
+        findings, key_arn = await change_keys(change, narrator)
         await daemon.stop()
-    return findings
+    return findings, key_arn
 
 
 async def _ask(clients: Clients, stage: Stage, operator: Operator) -> tuple[proof.Finding, ...]:
