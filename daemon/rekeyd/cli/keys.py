@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from rekeyd.cli.destruction import key_app
 from rekeyd.cli.invocation import ConfigOption, JsonOption, print_json, reported, say, settings_of
-from rekeyd.cli.offers import key_app, read_document
+from rekeyd.cli.offers import read_document
 from rekeyd.domain.errors import RefusedError
 from rekeyd.domain.offer import AnswerDocument, read_offer
 

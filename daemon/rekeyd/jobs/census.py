@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rekeyd.domain.errors import CustomerKeyError
 from rekeyd.domain.objects import KEY_CANARIES, ObjectHead, ObjectVersion
 from rekeyd.jobs.run import JobRun
+from rekeyd.stores.port import ObjectStore
 from rekeyd.transfer.rekey_plan import RekeyFacts, can_update, plan_rekey
 from rekeyd.transfer.route import head_or_none
 from rekeyd.transfer.side_by_side import side_by_side
@@ -97,39 +100,60 @@ async def take_census(run: JobRun) -> Census:
 
     What is written after the listing has passed it isn't seen. Raises StoreError.
     """
-    tools, bucket, key_arn = run.tools, run.job.target.bucket, run.job.key.arn
-    objects = tools.target_of(run.job).objects
-    updates = can_update(objects.updates_keys_of, key_arn)
-    census = Census(RekeyFacts(key_arn, tools.means.limits, updates=updates, copies_in_place=True))
-
-    async def look(each: tuple[ObjectVersion, bool]) -> None:
-        version, current = each
-        async with tools.objects_in_flight:
-            try:
-                head = await head_or_none(objects, bucket, version.key, version.version_id)
-            except CustomerKeyError:
-                census.add(version, None, current=current)
-                return
-        if head is not None:
-            census.add(version, head, current=current)
-
-    async for page in _pages(run):
-        if page:
-            await side_by_side(page, look, at_once_max=min(tools.objects_in_flight_max, len(page)))
+    tools, job = run.tools, run.job
+    objects = tools.target_of(job).objects
+    updates = can_update(objects.updates_keys_of, job.key.arn)
+    census = Census(RekeyFacts(job.key.arn, tools.means.limits, updates=updates, copies_in_place=True))
+    bucket = Looked(objects, job.target.bucket, versioned=run.source_versioned)
+    await look_at_all(bucket, tools.objects_in_flight, tools.objects_in_flight_max, census.add)
     return census
 
 
-async def _pages(run: JobRun) -> AsyncIterator[Sequence[tuple[ObjectVersion, bool]]]:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A bucket that is looked at."""
+
+    objects: ObjectStore
+    bucket: str
+    versioned: bool
+    """Whether it keeps versions, or ever has."""
+
+
+class Note(Protocol):
+    """What is done with a version; without a head it tells nothing without the key that its writer has."""
+
+    def __call__(self, version: ObjectVersion, head: ObjectHead | None, *, current: bool) -> None: ...
+
+
+async def look_at_all(bucket: Looked, in_flight: asyncio.Semaphore, at_once_max: int, note: Note) -> None:
+    """Have every version in a bucket noted, but for markers and the keys' canaries. Reads only. Raises StoreError."""
+
+    async def look(each: tuple[ObjectVersion, bool]) -> None:
+        version, current = each
+        async with in_flight:
+            try:
+                head = await head_or_none(bucket.objects, bucket.bucket, version.key, version.version_id)
+            except CustomerKeyError:
+                note(version, None, current=current)
+                return
+        if head is not None:
+            note(version, head, current=current)
+
+    async for page in _pages(bucket):
+        if page:
+            await side_by_side(page, look, at_once_max=min(at_once_max, len(page)))
+
+
+async def _pages(bucket: Looked) -> AsyncIterator[Sequence[tuple[ObjectVersion, bool]]]:
     """Versions page by page, each with whether it is its key's current one."""
-    objects, bucket = run.tools.target_of(run.job).objects, run.job.target.bucket
     after: str | None = None
     while True:
         page: Sequence[ObjectVersion]
-        if run.source_versioned:
-            histories = await objects.list_versions_page(bucket, "", after=after)
+        if bucket.versioned:
+            histories = await bucket.objects.list_versions_page(bucket.bucket, "", after=after)
             page, after = histories.histories, histories.resume_after
         else:
-            listing = await objects.list_page(bucket, "", after=after)
+            listing = await bucket.objects.list_page(bucket.bucket, "", after=after)
             page, after = listing.objects, listing.resume_after
         yield [
             (version, place == 0)

@@ -43,3 +43,18 @@ class KeyLedger(Protocol):
         self, tenant: str, principal: str, ref: str, details: Mapping[str, object]
     ) -> None:
         """What the tenant sent for a key can't be accepted, for these reasons."""
+
+    async def destroy_key(
+        self, tenant: str, principal: str, ref: str, proof: Mapping[str, object]
+    ) -> TenantKey:
+        """An archived key under which nothing is, as `proof` says, is `destroyed` from now on.
+
+        Destroyed so already, nothing changes. Raises RefusedError where the key isn't the tenant's, or is one that its
+        owner has to delete; ConflictError, saying why, as long as it is in use, or may be: in another state, named by
+        an unfinished job, of a tenant that isn't dedicated.
+        """
+
+    async def record_key(
+        self, action: str, tenant: str, principal: str, ref: str, details: Mapping[str, object]
+    ) -> None:
+        """Put on record what was done to a key, or refused, without a job."""

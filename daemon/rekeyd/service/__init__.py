@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rekeyd.domain.offer import AnswerDocument, OfferDocument
     from rekeyd.domain.signed import PublicKey
     from rekeyd.ledger.port import Ledger, TenantKey
+    from rekeyd.service.destruction import DestroyedKey
     from rekeyd.transfer.rekey_estimate import RotationEstimate
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "admission",
     "check",
     "check_unknown_tenant",
+    "destroy_key",
     "estimate_rotation",
     "look_at_key",
     "offer_key",
@@ -107,6 +109,15 @@ async def accept_key(
     from rekeyd.service import offers  # noqa: PLC0415 - see above
 
     return await offers.accept_key(settings, ledger, tenant, principal, document)
+
+
+async def destroy_key(
+    settings: Settings, ledger: Ledger, tenant: str, principal: str, ref: str
+) -> DestroyedKey:
+    """See `rekeyd.service.destruction.destroy_key`."""
+    from rekeyd.service import destruction  # noqa: PLC0415 - see above
+
+    return await destruction.destroy_key(settings, ledger, tenant, principal, ref)
 
 
 async def prove(settings: Settings, certificate: Certificate, key: str) -> str | None:

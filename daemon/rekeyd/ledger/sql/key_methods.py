@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rekeyd.domain.custody import BroughtKey, Offer
 from rekeyd.ledger.port import JobClaim, PendingImport, TenantKey
-from rekeyd.ledger.sql import keys
+from rekeyd.ledger.sql import destruction, keys
 from rekeyd.ledger.sql.methods import Transactions
 
 
@@ -34,3 +34,13 @@ class KeyMethods(Transactions):
         self, tenant: str, principal: str, ref: str, details: Mapping[str, object]
     ) -> None:
         await self._write(keys.record_not_accepted, tenant, principal, ref, details)
+
+    async def destroy_key(
+        self, tenant: str, principal: str, ref: str, proof: Mapping[str, object]
+    ) -> TenantKey:
+        return await self._write(destruction.destroy_key, tenant, principal, ref, proof)
+
+    async def record_key(
+        self, action: str, tenant: str, principal: str, ref: str, details: Mapping[str, object]
+    ) -> None:
+        await self._write(destruction.record_key, action, tenant, principal, ref, details)
