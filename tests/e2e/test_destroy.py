@@ -55,7 +55,9 @@ async def test_an_archived_key_is_deleted_once_nothing_needs_it_and_everything_e
         assert 29.9 * DAY_SECONDS < waits_seconds < 30.1 * DAY_SECONDS
         again = await scene.run("key", "destroy", "acme", former, "--json")
         # The emulator takes the call once more, and counts anew; KMS refuses it, and keeps the date.
-        assert (again.status, again.document["deletes_at"][:10]) == (0, done.document["deletes_at"][:10]), again
+        assert (again.status, again.document["deletes_at"][:10]) == (0, done.document["deletes_at"][:10]), (
+            again
+        )
         await scene.assert_moved(acme.naming(key_arn=rotated.key.arn))
 
         await scene.admit(overtaking("revoke", REVOKE))

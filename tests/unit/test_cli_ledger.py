@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
 from rekeyd.cli import commands
+from rekeyd.custody.pem_signing import PemSigner
+from rekeyd.jobs.checkpoints import make_checkpoint
 from rekeyd.ledger.sql import SqlLedger
 from rekeyd.service.checks import check
 from rekeyd.settings import load_settings
+from tests.doubles.certificates import sign
 
 MESSAGE = {
     "schema": "rekeyd.job/1",
@@ -173,3 +178,33 @@ def test_checking_without_credentials_reaches_nothing(run: Run) -> None:
     found = {finding["name"]: finding for finding in json.loads(result.stdout)}
     assert found["credentials"]["reachable"] is False
     assert "AWS_PROFILE" in found["credentials"]["advice"]
+
+
+def test_checkpoints_that_were_kept_elsewhere_are_compared_with_the_trail(run: Run, folder: Path) -> None:
+    run("submit", "-", input=json.dumps(MESSAGE))
+    signer = PemSigner.read_or_make(folder / "ledger.db.signing-key.pem")
+    text = asyncio.run(checkpointed(folder / "ledger.db", signer))
+    kept = folder / "kept"
+    kept.mkdir()
+    assert "has no checkpoint in it" in run("audit", "verify", "--checkpoint", str(kept)).stderr
+    (kept / "000000000001.json").write_text(text)
+    assert run("audit", "verify", "--checkpoint", str(kept)).exit_code == 0
+
+    later = sign(json.loads(text)["statement"] | {"number": 2}, signer._key)
+    (kept / "000000000002.json").write_text(later)
+    missing = run("audit", "verify", "--checkpoint", str(kept))
+    assert (missing.exit_code, "was kept elsewhere, and is missing here" in missing.stdout) == (1, True)
+
+    (kept / "000000000002.json").write_text(
+        sign(json.loads(later)["statement"], Ed25519PrivateKey.generate())
+    )
+    foreign = run("audit", "verify", "--checkpoint", str(kept))
+    assert (foreign.exit_code, "--checkpoint: other_signer" in foreign.stderr) == (2, True)
+
+
+async def checkpointed(ledger_file: Path, signer: PemSigner) -> str:
+    ledger = await SqlLedger.open(f"sqlite://{ledger_file}")
+    assert await make_checkpoint(ledger, signer, "daemon-1")
+    (checkpoint,) = await ledger.checkpoints(0, 10)
+    await ledger.close()
+    return checkpoint.text
