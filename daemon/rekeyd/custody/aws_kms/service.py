@@ -72,9 +72,12 @@ class AwsKms:
         await self._gate.__aexit__(kind, error, traceback)
 
     async def role_faults(self, errand: Errand) -> Mapping[str, str]:
-        """Assume each role that there is, and do nothing in it: what is in the way, by the role's ARN."""
+        """Assume each role that a daemon is to assume, and do nothing in it: what is in the way, by the role's ARN.
+
+        *Break-glass* isn't one of them: it is for people.
+        """
         faults = {}
-        for arn in {self._roles.provision, self._roles.revoke, self._roles.break_glass} - {""}:
+        for arn in {self._roles.provision, self._roles.revoke} - {""}:
             try:
                 async with self._gate.acting(arn, errand, self._gate.access.region):
                     pass
