@@ -273,24 +273,26 @@ def test_a_role_may_do_its_own_and_nothing_else(caller: Caller, call: Call) -> N
 
 
 @pytest.mark.parametrize(
-    ("action", "key", "context", "allowed"),
+    ("caller", "action", "key", "context", "allowed"),
     [
-        ("Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, True),
-        ("Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}, False),
-        ("Decrypt", "signing", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, False),
-        ("Sign", "signing", {}, True),
-        ("Sign", "wrapping", {}, False),
-        ("Sign", "acme", {}, False),
-        ("GetPublicKey", "wrapping", {}, True),
-        ("GetPublicKey", "signing", {}, True),
+        (PROVISION, "Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, True),
+        (PROVISION, "Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_1"}, False),
+        (PROVISION, "Decrypt", "signing", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, False),
+        (USE, "Decrypt", "wrapping", {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"}, False),
+        (USE, "Sign", "signing", {}, True),
+        (USE, "Sign", "wrapping", {}, False),
+        (USE, "Sign", "acme", {}, False),
+        (PROVISION, "Sign", "signing", {}, False),
+        (USE, "GetPublicKey", "wrapping", {}, True),
+        (USE, "GetPublicKey", "signing", {}, True),
     ],
 )
 def test_rekeyds_own_keys_do_one_thing_each(
-    action: str, key: str, context: dict[str, str], allowed: bool
+    caller: Caller, action: str, key: str, context: dict[str, str], allowed: bool
 ) -> None:
     call = Call(f"kms:{action}", f"arn:aws:kms:us-east-1:{VENDOR}:key/{key}", VENDOR, context)
 
-    assert allowed_by_its_own(USE, call) is allowed
+    assert allowed_by_its_own(caller, call) is allowed
 
 
 def assumes(caller: Caller, role: str, trust: str = "", **context: str) -> bool:
@@ -439,6 +441,12 @@ ASKED_IN_ROLES: dict[str, tuple[Caller, tuple[Call, ...]]] = {
             Call("kms:TagResource", "*", VENDOR, {"kms:KeyOrigin": "EXTERNAL"}),
             Call("kms:ListAliases", "*", VENDOR),
             Call("kms:ListKeys", "*", VENDOR),
+            Call(
+                "kms:Decrypt",
+                f"arn:aws:kms:us-east-1:{VENDOR}:key/wrapping",
+                VENDOR,
+                {"kms:EncryptionAlgorithm": "RSAES_OAEP_SHA_256"},
+            ),
             Call("kms:CreateAlias", f"arn:aws:kms:us-east-1:{VENDOR}:alias/rekeyd/acme", VENDOR),
             Call("kms:UpdateAlias", f"arn:aws:kms:us-east-1:{VENDOR}:alias/rekeyd/acme", VENDOR),
             on_key("CreateAlias", VENDOR),
@@ -476,7 +484,7 @@ def test_each_role_has_what_is_asked_for_in_it(role: str) -> None:
 
 def test_what_is_asked_for_in_roles_and_as_ourselves_is_all_that_custody_asks_for() -> None:
     in_roles = {call.action for _, calls in ASKED_IN_ROLES.values() for call in calls}
-    ourselves = {"kms:GetPublicKey", "kms:Sign", "kms:Decrypt", "kms:DescribeKey"}
+    ourselves = {"kms:GetPublicKey", "kms:Sign", "kms:DescribeKey"}
     posture = {
         f"kms:{action}"
         for action in ("GetKeyPolicy", "ListGrants", "ListKeyRotations", "GetKeyRotationStatus")
