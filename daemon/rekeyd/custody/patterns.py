@@ -111,13 +111,14 @@ def repeats(view: memoryview) -> bool:
     """A shorter pattern over and over, with a few other bytes or a counter in it: 2^-63.
 
     At some distance, up to 24, 12 bytes or more (all, where fewer are left) equal those that far before: 2^-63.8. Or at
-    a distance up to 16 they differ, 13 or more, by the same amount or in the same bits, as inverted halves do: 2^-66.
+    a distance up to 16 they differ, 13 or more, in the same bits or by the same amount, as inverted halves do, or add
+    up to the same: 2^-65.
     """
     for distance in range(1, _PERIOD_MAX + 1):
         later, earlier = view[distance:], view[:-distance]
         if sum(map(operator.eq, later, earlier)) >= min(_EQUAL_MIN, len(later)):
             return True
-        if any(_most_alike(how, later, earlier) >= _ALIKE_MIN for how in (operator.xor, _minus)):
+        if any(_most_alike(how, later, earlier) >= _ALIKE_MIN for how in _ALIKE):
             return True
     return False
 
@@ -125,8 +126,7 @@ def repeats(view: memoryview) -> bool:
 def mirrors(view: memoryview) -> bool:
     """The second half, or each half's own, is the first one backwards, or that inverted or shifted: 2^-82.
 
-    12 of the 16 bytes are equal, or 13 differ by the same amount or in the same bits. Also with the digits of its hex
-    backwards.
+    12 of the 16 bytes are equal, or 13 alike as above. Also with the digits of its hex backwards.
     """
     half, quarter = len(view) // 2, len(view) // 4
     halves = (view[half:], view[half - 1 :: -1])
@@ -139,7 +139,7 @@ def mirrors(view: memoryview) -> bool:
         for backwards in (first, list(map(_digits_swapped, first))):
             if sum(map(operator.eq, second, backwards)) >= _EQUAL_MIN:
                 return True
-            if any(_most_alike(how, second, backwards) >= _ALIKE_MIN for how in (operator.xor, _minus)):
+            if any(_most_alike(how, second, backwards) >= _ALIKE_MIN for how in _ALIKE):
                 return True
     return False
 
@@ -150,6 +150,13 @@ def _most_alike(how: Callable[[int, int], int], later: Iterable[int], earlier: I
 
 def _minus(later: int, earlier: int) -> int:
     return (later - earlier) % _BYTES
+
+
+def _plus(later: int, earlier: int) -> int:
+    return (later + earlier) % _BYTES
+
+
+_ALIKE: Final = (operator.xor, _minus, _plus)
 
 
 def _digits_swapped(byte: int) -> int:

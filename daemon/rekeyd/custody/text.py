@@ -1,29 +1,40 @@
 """Text as a key: a passphrase, or a key that was written as hex or base64, in any encoding that is still met.
 
-ASCII is judged by what it is: nothing but characters that can be printed. Of other encodings that would refuse too many
-good keys, since most bytes are some letter of Latin-1. There a key is weighed: each script says how often its letters,
-spaces and digits come in a text, hence how much likelier a stretch of characters is as such a text than at random. Only
-what is 2^70 times as likely is refused. Whatever the shares, random keys are that at most once in 2^70 for each stretch
-of each script in each encoding (Markov's inequality: the likelihood's mean over random keys is 1). What falls short,
-such as Chinese in UTF-16, where nearly any bytes are some character, can't be told from a key.
+ASCII, and UTF-8 of a Latin script, are judged by what they are: nothing but characters that can be printed. Of other
+encodings that would refuse too many good keys, since most bytes are some letter of Latin-1. There a key is weighed:
+each script says how often its letters, spaces and digits come in a text, hence how much likelier a stretch of
+characters is as such a text than at random. Only what is 2^70 times as likely is refused. Whatever the shares, random
+keys are that at most once in 2^70 for each stretch, script and encoding (Markov's inequality: the likelihood's mean
+over random keys is at most 1). What falls short, such as Chinese in UTF-16 or Thai in single bytes, where nearly any
+bytes are some character, can't be told from a key.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rekeyd.custody.padding import bodies
 
 _BYTE_BITS: Final = 8
-_PRINTABLE: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
+_PRINTABLE: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r") | frozenset(range(0xC0, 0x180))
+"""In Unicode: ASCII's 98, and 192 letters with an accent, of which UTF-8 makes two bytes."""
+_EBCDIC_PLAIN: Final = frozenset((string.ascii_letters + string.digits + " .,-_/+=:").encode("cp037"))
 
 
 def is_printable(view: memoryview) -> bool:
-    """ASCII to be read, hex, base64 or words, and padding around it at the most: (98/256)^32, with that < 2^-44."""
-    return any(all(byte in _PRINTABLE for byte in body) for body in bodies(view))
+    """UTF-8 to be read, hex, base64 or words, in ASCII and Latin letters, and padding around it at the most: < 2^-43.
+
+    n bytes are that with the probability p(n) = 98/256 p(n - 1) + 192/65536 p(n - 2), with p(32) = 2^-43.4. Or they are
+    letters, digits and the like in EBCDIC, where (71/256)^32 < 2^-59.
+    """
+    return any(
+        all(point in _PRINTABLE for point, _ in _utf8(body)) or all(byte in _EBCDIC_PLAIN for byte in body)
+        for body in bodies(view)
+    )
 
 
 _EVIDENCE_BITS_MIN: Final = 70
@@ -34,7 +45,7 @@ _PADDING_BITS: Final = 7
 def is_text(view: memoryview) -> bool:
     """A stretch of it is text in some script and encoding, with padding as evidence, too: 2^-48.
 
-    It is 2^-70 for each of at most 528 stretches, of 108 pairs of a script and an encoding, and of 40 ways to be padded
+    It is 2^-70 for each of at most 528 stretches, of 107 pairs of a script and an encoding, and of 40 ways to be padded
     and to begin with a length.
     """
     for body in bodies(view):
@@ -88,25 +99,35 @@ def _points(characters: str) -> tuple[int, ...]:
 _BETWEEN: Final = (
     (0.12, _points(" ")),
     (0.06, _points("0123456789")),
-    (0.05, _points("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\n\r\t¡¿«»")),
+    (0.03, _points(".,'-")),
+    (0.02, _points('!"#$%&()*+/:;<=>?@[\\]^_`{|}~\n\r\t¡¿«»')),
     (0.01, range(0x2010, 0x2070)),  # quotation marks and dashes
     (0.01, range(0x1F300, 0x1FB00)),  # emoji
 )
 _BETWEEN_SHARE: Final = 0.25
+_RARE_SHARE: Final = 0.09
+_OTHER_CASE_SHARE: Final = 0.05
 
 
-def _cased(frequent: str, rare: str, others: str = "") -> tuple[_Script, _Script]:
+def _cased(frequent: str, rare: str, *others: tuple[float, Sequence[int]]) -> tuple[_Script, _Script]:
     """A script with small and capital letters, as it is mostly written, and in capitals."""
-    accents = ((0.06, _points(others + others.upper().replace("SS", ""))),) if others else ()
-    rest = 1 - _BETWEEN_SHARE - sum(share for share, _ in accents)
-    small = (_points(frequent), _points(rare))
-    capital = (_points(frequent.upper()), _points(rare.upper()))
+    left = 1 - _BETWEEN_SHARE - _RARE_SHARE - _OTHER_CASE_SHARE - sum(share for share, _ in others)
+    small, small_rare = _points(frequent), _points(rare)
+    capital, capital_rare = _points(frequent.upper()), _points(rare.upper())
     return (
         _script(
-            *_BETWEEN, *accents, (rest - 0.12, small[0]), (0.06, small[1]), (0.06, capital[0] + capital[1])
+            *_BETWEEN,
+            *others,
+            (left, small),
+            (_RARE_SHARE, small_rare),
+            (_OTHER_CASE_SHARE, capital + capital_rare),
         ),
         _script(
-            *_BETWEEN, *accents, (rest - 0.12, capital[0]), (0.06, capital[1]), (0.06, small[0] + small[1])
+            *_BETWEEN,
+            *others,
+            (left, capital),
+            (_RARE_SHARE, capital_rare),
+            (_OTHER_CASE_SHARE, small + small_rare),
         ),
     )
 
@@ -117,7 +138,13 @@ def _caseless(*blocks: range) -> _Script:
 
 
 _LATIN: Final = (
-    *_cased("etaoinsrhldcum", "bfgjkpqvwxyz", "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿßœąćčďęěğıłńňőřśşšťůűźżž"),
+    *_cased(
+        "etaoinsrhldcum",
+        "bfgjkpqvwxyz",
+        (0.06, _points("éèàäöüáíóúñç")),
+        (0.02, _points("ÉÈÀÄÖÜÁÍÓÚÑÇâãåæêëìîïòôõøùûýÿßœąćčďđęěğıłńňőřśşšťůűźżžăơư")),
+        (0.01, range(0x1EA0, 0x1F00)),  # Vietnamese
+    ),
     _script((1.0, _points("0123456789abcdef"))),
     _script((1.0, _points("0123456789ABCDEF"))),
 )
@@ -151,7 +178,6 @@ _SINGLE_BYTE: Final = (
     *((script, "iso8859_7") for script in _GREEK),
     (_HEBREW, "iso8859_8"),
     (_ARABIC, "iso8859_6"),
-    (_THAI, "iso8859_11"),
 )
 
 

@@ -30,9 +30,9 @@ _RULES: Final[tuple[tuple[Callable[[memoryview], bool], str], ...]] = (
 def weakness(buffer: bytearray) -> str | None:
     """The rule that the material breaks, which a key made at random never does; None where it breaks none.
 
-    A key made at random is refused with a probability below 2^-44, one in seventeen million million: that is the rule
-    about printable text; of all others, those about text in other encodings are below 2^-48, the rest together below
-    2^-57. The words name the rule, which says something of a key that must not be used and nothing of one that may.
+    A key made at random is refused with a probability below 2^-43, one in eight million million: that is the rule about
+    printable text; of the others, the one about text in other encodings is below 2^-48, the rest together below 2^-57.
+    The words name the rule, which says something of a key that must not be used and nothing of one that may.
     """
     if len(buffer) != MATERIAL_BYTES:
         return f"it is {len(buffer)} bytes long: a 256-bit key is {MATERIAL_BYTES}"

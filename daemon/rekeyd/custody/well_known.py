@@ -31,6 +31,9 @@ PUBLISHED: Final = (
     "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
     "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
     "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+    # RFC 7748, 6.1: Alice's and Bob's secret keys
+    "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+    "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
     # FIPS 180-4, 5.3.3 and 4.2.2: SHA-256's first state and first constants
     "6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19",
     "428a2f9871374491b5c0fbcfe9b5dba53956c25b59f111f1923f82a4ab1c5ed5",
@@ -42,7 +45,7 @@ PUBLISHED: Final = (
     "637c777bf26b6fc53001672bfed7ab76ca82c97dfa5947f0add4a2af9ca472c0",
 )
 _SINGLE_WORDS: Final = """
-a abc abcd abcdef abc123 access account acme admin administrator aes aes256 alice api apikey archive archiver
+0 1 a abc abcd abcdef abc123 access account acme admin administrator aes aes256 alice api apikey archive archiver
 asdf asdfgh authentication autumn aws azure backup backups banana bar baseball baz bob bucket byok changeit
 changeme cloud company crypto customer customerkey data database debug default demo dev development dragon dummy
 encrypt encryption encryptionkey example fake foo foobar football freedom god guest hello helloworld hunter2
