@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from rekeyd.custody.material import MATERIAL_BYTES, Material, held, taken, weakness, wipe, wipe_bytes
+from rekeyd.custody.material import MATERIAL_BYTES, Material, held, taken, wipe, wipe_bytes
 from rekeyd.custody.private_file import read_private
+from rekeyd.custody.weak import weakness
 from rekeyd.domain.custody import Errand, ProviderRequest, WrappingKey
 from rekeyd.domain.errors import KeyRefusedError, RefusedError
 from rekeyd.domain.key import WrappedKey
