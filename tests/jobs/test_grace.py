@@ -53,7 +53,7 @@ async def test_a_key_disabled_in_a_long_grace_holds_the_job_until_it_is_enabled(
         await world.assert_moved(process.direct, objects)
 
 
-async def test_looking_at_the_key_in_a_grace_asks_nobody_else_and_leaves_no_trace(world: World) -> None:
+async def test_looking_at_key_and_bucket_in_a_grace_changes_nothing_and_leaves_no_trace(world: World) -> None:
     world.timings = replace(world.timings, held_recheck_seconds=0.1)
     world.fill()
     async with world.process() as process:
@@ -62,9 +62,11 @@ async def test_looking_at_the_key_in_a_grace_asks_nobody_else_and_leaves_no_trac
             await until_waiting(world, process)
             with capture_logs() as logged:
                 calls, actions = len(world.script.calls), Counter(await world.actions(process.direct))
+                looks = {"describe", "describe_rules"}
                 await until_looked_at(world, 4)
                 await until_waiting(world, process)
-                assert len(world.script.calls) == calls, "no store is asked"
+                asked = {call.operation for call in world.script.calls[calls:]}
+                assert asked == looks, "no object is asked for, and nothing is written"
                 assert Counter(await world.actions(process.direct)) == actions, "no record is made"
             assert {line["log_level"] for line in logged} == {"debug"}
             job: Job = await process.direct.job("job-1")

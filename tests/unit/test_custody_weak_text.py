@@ -1,5 +1,7 @@
 """Keys that are text, in the languages and encodings in which people have passphrases, padded or not."""
 
+# ruff: noqa: RUF001 - other scripts' letters are what these tests are about
+
 from __future__ import annotations
 
 import random
@@ -69,9 +71,9 @@ def padded(body: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize(("text", "encoding"), WRITTEN)
-@pytest.mark.parametrize("cut", [MATERIAL_BYTES, 29, 26, 22, 12, 4])
+@pytest.mark.parametrize("cut", [MATERIAL_BYTES, 26, 12])
 def test_text_of_any_language_is_refused_however_it_is_padded(text: str, encoding: str, cut: int) -> None:
-    for skipped in range(0, len(text) // 3, 2):
+    for skipped in (0, len(text) // 4):
         for key in padded(text[skipped:].encode(encoding)[:cut]):
             assert weakness(bytearray(key)) is not None, (skipped, key)
 

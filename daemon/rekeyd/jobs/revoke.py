@@ -70,6 +70,7 @@ async def _note_effect(run: JobRun, closed: Closed) -> None:
     ledger, job = run.tools.ledger, await run.tools.ledger.job(run.job.id)
     known = dict(job.result or {})
     if _EFFECTIVE in known:
+        await _note_closed_again(run, closed)
         return
     asked_at = job.created_at if job.message.not_before is None else job.message.not_before.timestamp()
     seconds = round(max(await ledger.now() - asked_at, 0.0), 3)
@@ -95,13 +96,18 @@ async def _close_after_others(run: JobRun) -> Closed:
     while left_seconds := await ledger.other_claims_end_in(run.claim):  # noqa: ASYNC110 - only time ends them
         await asyncio.sleep(left_seconds)
     closed = await close_all(run)
-    if closed.found_open:
-        log.warning("revocation_closed_again", job=run.job.id, found_open=closed.found_open)
-        known = dict((await ledger.job(run.job.id)).result or {})
-        before = _names(known, _CLOSED_AGAIN)
-        again = {_CLOSED_AGAIN: sorted({*before, *closed.found_open})}
-        await ledger.note_result(run.claim, "revocation.closed_again", known | again)
+    await _note_closed_again(run, closed)
     return closed
+
+
+async def _note_closed_again(run: JobRun, closed: Closed) -> None:
+    """What was open although all had been closed, by this attempt or one before it, is on record."""
+    if not closed.found_open:
+        return
+    log.warning("revocation_closed_again", job=run.job.id, found_open=closed.found_open)
+    known = dict((await run.tools.ledger.job(run.job.id)).result or {})
+    again = {_CLOSED_AGAIN: sorted({*_names(known, _CLOSED_AGAIN), *closed.found_open})}
+    await run.tools.ledger.note_result(run.claim, "revocation.closed_again", known | again)
 
 
 async def _destroy_material(run: JobRun, closed: Closed) -> None:
