@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rekeyd.demo import proof
@@ -50,10 +50,8 @@ class Change:
 async def change_keys(change: Change, narrator: Narrator) -> tuple[list[Finding], str]:
     """Rotate, revoke amid it, reinstate, finish. Gives the findings, and the key under which all lies in the end."""
     key_arn = await _begin_rotation(change, narrator)
-    with narrator.step(
-        "revoke", "revoked amid the rotation: both keys disabled, the bucket closed, proven by reading"
-    ):
-        findings = await _revoke(change, {change.former_arn, key_arn})
+    with narrator.step("revoke", "revoking amid the rotation") as reword:
+        findings = await _revoke(change, {change.former_arn, key_arn}, reword)
     with narrator.step("reinstate", "reinstated: everything reads as before, the rotation goes on"):
         findings += await _reinstate(change)
     with narrator.step("rotate", "rotated: every object is under the second key"):
@@ -74,12 +72,16 @@ async def _begin_rotation(change: Change, narrator: Narrator) -> str:
     return job.key.arn
 
 
-async def _revoke(change: Change, key_arns: set[str]) -> list[Finding]:
+async def _revoke(change: Change, key_arns: set[str], reword: Callable[[str], None]) -> list[Finding]:
     """Afterwards no read succeeds, whoever asks, nobody works for the tenant, and placement sends nobody there."""
     operator, chosen = change.operator, proof.sample(change.loaded)
     await change.asked({"id": REVOKE_ID, "kind": "revoke"})
     job, why_not = await watch(change.ledger, change.daemon, REVOKE_ID)
     faults = _faults(job, why_not)
+    effective_seconds = ((job and job.result) or {}).get("effective_seconds")
+    reword(
+        f"revoked amid the rotation: unreadable within {effective_seconds} s; complete once all leases are over"
+    )
     said = await operator.ask("placement", TENANT)
     assert isinstance(said, dict)
     faults += [f"placement: {name}: {said[name]}" for name in ("reads", "writes") if said[name]]
