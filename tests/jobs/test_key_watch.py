@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from rekeyd.domain.errors import UnavailableError
 from rekeyd.domain.objects import Encryption
 from rekeyd.jobs.key_watch import KeyWatch
-from tests.jobs.world import KEY, TARGET_BUCKET, Process, World, eventually
+from tests.jobs.world import KEY, TARGET_BUCKET, TENANT, Process, World, eventually
 
 
 async def look(process: Process) -> list[str]:
@@ -54,6 +54,20 @@ async def test_a_key_about_to_be_deleted_is_said_every_time(world: World) -> Non
         world.custody.keys[KEY.arn].state = "PendingDeletion"
         assert await look(process) == ["key_endangered", "key_unavailable"]
         assert await look(process) == ["key_endangered"]
+
+
+async def test_a_key_about_to_be_deleted_is_on_record_once(world: World) -> None:
+    world.fill()
+    async with world.process() as process:
+        await process.move()
+        world.custody.keys[KEY.arn].state = "PendingDeletion"
+        watch = KeyWatch(process.tools, "daemon-1")
+        for _ in range(3):
+            await watch.look()
+        (record,) = await world.records(process.direct, "key.endangered")
+        assert (record["actor"], record["tenant"], record["key"]) == ("daemon-1", TENANT, KEY.arn)
+        assert record["outcome"] == "key_pending_deletion"
+        await world.assert_trail(process.direct)
 
 
 async def test_a_key_service_that_says_nothing_is_no_verdict(world: World) -> None:
@@ -153,6 +167,8 @@ async def test_drift_of_a_tenant_without_a_job_is_said_once_and_counted_every_ti
             said.append([line["event"] for line in logged])
         assert said == [[], ["bucket_drift"], [], ["bucket_drift_over"], []]
         assert world.metrics.key_checks.count("bucket_drift") == 2
+        outcomes = [each["outcome"] for each in await world.records(process.direct, "bucket.drift")]
+        assert outcomes == ["public access to byok-acme isn't blocked", "over"]
 
 
 async def test_a_bucket_that_says_nothing_is_looked_at_again(world: World) -> None:

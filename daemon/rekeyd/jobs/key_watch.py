@@ -36,6 +36,8 @@ class KeyWatch:
         self._tools = tools
         self._actor = actor
         self._following = Following(tools)
+        self._endangered: dict[str, str] = {}
+        """By key, the danger that is on record."""
         self._drifts: dict[str, str] = {}
         """By tenant, how its bucket wasn't as it should be at the last look: said once, counted every time."""
 
@@ -72,6 +74,7 @@ class KeyWatch:
         metrics.count_key_check("usable" if finding is None else finding.fault)
         if finding is not None and finding.fault in _ENDANGERED:
             log.error("key_endangered", tenant=key.tenant, key=key.ref, advice=finding.advice)
+            await self._note_endangered(key, finding)
         if description is not None:
             await self._follow(key, named, description, finding)
         if key.state == "archived":
@@ -81,6 +84,14 @@ class KeyWatch:
         if await self._tools.ledger.observe_key(key.ref, state, reason, self._actor):
             say = log.info if finding is None else log.warning
             say("key_available" if finding is None else "key_unavailable", tenant=key.tenant, reason=reason)
+
+    async def _note_endangered(self, key: TenantKey, finding: KeyFinding) -> None:
+        """On record once: what is about to be lost can still be saved, and nobody may say that it wasn't told."""
+        if self._endangered.get(key.ref) == finding.fault:
+            return
+        details = {"outcome": finding.fault, "advice": finding.advice}
+        await self._tools.ledger.record_key("key.endangered", key.tenant, self._actor, key.ref, details)
+        self._endangered[key.ref] = finding.fault
 
     async def _finding(
         self, key: TenantKey, named: PlacedKey, description: KeyDescription | None
@@ -126,6 +137,9 @@ class KeyWatch:
         if drift:
             self._tools.metrics.count_key_check("bucket_drift")
         former = self._drifts.get(tenant, "")
+        if drift != former:
+            details = {"outcome": drift or "over", "target": str(record.target)}
+            await ledger.record_key("bucket.drift", tenant, self._actor, record.key_ref, details)
         if drift and drift != former:
             log.error("bucket_drift", tenant=tenant, target=str(record.target), drift=drift)
         elif former and not drift:
