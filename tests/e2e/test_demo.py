@@ -97,6 +97,8 @@ def test_the_made_tenant_is_moved_and_proven(tmp_path: Path) -> None:
     assert document["bytes"] == sum(item.content.size_bytes for item in items)
     assert document["job"]["state"] == "completed"
     assert document["objects_per_second"] > 0
+    (revoked,) = [proof for proof in document["proofs"] if proof["name"] == "revoked"]
+    assert "the rotation held" in revoked["claim"], "it came amid the rotation"
     assert left_of(tmp_path) == []
 
 

@@ -144,7 +144,7 @@ async def test_a_reinstatement_gives_nothing_more_back_once_a_revocation_came(
 
 async def test_what_another_daemon_opens_before_it_notices_is_closed_again(world: World) -> None:
     """The call was under way; its holder, cut off from the ledger, learns of the revocation only later."""
-    world.timings = replace(world.timings, lease_seconds=9.0, call_seconds_max=8.0)
+    world.timings = replace(world.timings, lease_seconds=9.0, call_seconds_max=5.0)
     world.fill()
     opening, effective = asyncio.Event(), asyncio.Event()
 

@@ -18,7 +18,7 @@ from tests.jobs.world import SOURCE, TARGET_BUCKET, Process, World, eventually
 @pytest.fixture(autouse=True)
 def _patient_calls(world: World) -> None:
     """A call that was begun may end seconds later, well within its claim's lease."""
-    world.timings = replace(world.timings, lease_seconds=9.0, call_seconds_max=8.0)
+    world.timings = replace(world.timings, lease_seconds=9.0, call_seconds_max=5.0)
 
 
 class CutOff(dict[str, Callable[[], Awaitable[None]]]):

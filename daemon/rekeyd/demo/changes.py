@@ -50,7 +50,7 @@ class Change:
 async def change_keys(change: Change, narrator: Narrator) -> tuple[list[Finding], str]:
     """Rotate, revoke amid it, reinstate, finish. Gives the findings, and the key under which all lies in the end."""
     key_arn = await _begin_rotation(change, narrator)
-    with narrator.step("revoke", "revoking amid the rotation") as reword:
+    with narrator.step("revoke", "revoking") as reword:
         findings = await _revoke(change, {change.former_arn, key_arn}, reword)
     with narrator.step("reinstate", "reinstated: everything reads as before, the rotation goes on"):
         findings += await _reinstate(change)
@@ -78,19 +78,20 @@ async def _revoke(change: Change, key_arns: set[str], reword: Callable[[str], No
     await change.asked({"id": REVOKE_ID, "kind": "revoke"})
     job, why_not = await watch(change.ledger, change.daemon, REVOKE_ID)
     faults = _faults(job, why_not)
+    rotation = await change.ledger.job(ROTATE_ID)
+    amid = rotation.state == "held"
     effective_seconds = ((job and job.result) or {}).get("effective_seconds")
-    reword(
-        f"revoked amid the rotation: unreadable within {effective_seconds} s; complete once all leases are over"
-    )
+    when = "amid the rotation" if amid else "after the rotation, which was over by then"
+    reword(f"revoked {when}: unreadable within {effective_seconds} s; complete once all leases are over")
     said = await operator.ask("placement", TENANT)
     assert isinstance(said, dict)
     faults += [f"placement: {name}: {said[name]}" for name in ("reads", "writes") if said[name]]
-    rotation = await change.ledger.job(ROTATE_ID)
-    if (rotation.state, rotation.held_reason) != ("held", "revoked"):
+    if (rotation.state, rotation.held_reason) not in {("held", "revoked"), ("completed", None)}:
         faults.append(f"the rotation is {rotation.state}: {rotation.held_reason}")
     states = await _key_states(change, key_arns)
     faults += [f"{arn} is {state}" for arn, state in states.items() if state != "Disabled"]
-    claim = "revoke: both keys disabled, the rotation held, no reads or writes"
+    held = ", the rotation held" if amid else ""
+    claim = f"revoke: both keys disabled{held}, no reads or writes"
     return [
         Finding("revoked", claim, len(states), tuple(faults)),
         await proof.unreadable_when_revoked(change.clients.s3_impatient, change.stage.target, chosen),
