@@ -24,6 +24,7 @@ from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_certify import NoSigner
 from tests.jobs.world import Data, Process, World, eventually
 
+NEW_SIGNER = PemSigner(Ed25519PrivateKey.generate())
 VAULT = Location.parse("s3://vault/checkpoints/")
 
 
@@ -257,6 +258,22 @@ async def test_a_trail_that_was_made_anew_by_whoever_can_sign_is_found_by_checkp
         assert finding.broken_checkpoint is not None
         assert (finding.broken_checkpoint.number, finding.checkpoints) == (2, 1)
         assert "isn't the one that was kept elsewhere" in finding.broken_checkpoint.reason
+
+
+async def test_so_is_it_by_the_certificate_that_a_tenant_has(world: World, make_world: MakeWorld) -> None:
+    world.fill({"a": Data(b"a")})
+    async with world.process() as process:
+        await process.move()
+        kept = await process.direct.certificate("job-1") or ""
+        assert (await verified(process.direct, world.signer, outside=[kept])).holds
+    anew = make_world()
+    anew.signer = world.signer
+    async with anew.process() as process:
+        await three(anew, process)
+        finding = await verified(process.direct, world.signer, outside=[kept])
+        assert (finding.holds, finding.broken_certificate) == (False, "job-1")
+        with pytest.raises(NotHeldError, match="other_signer"):
+            await verified(process.direct, NEW_SIGNER, outside=[kept])
 
 
 async def test_a_checkpoint_that_was_kept_elsewhere_and_is_cut_off_here_is_found(world: World) -> None:

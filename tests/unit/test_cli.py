@@ -470,6 +470,7 @@ def test_a_whole_audit_trail(run: Run, service: ServiceDouble) -> None:
         "ok": True,
         "chains": [{"chain": "main", "records": 3, "broken": None}],
         "checkpoints": {"checked": 0, "broken": None},
+        "broken_certificate": None,
     }
     assert run("audit", "verify").exit_code == 0
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rekeyd.domain.audit import AuditRecord, BrokenChain, first_broken
+from rekeyd.domain.certificate import CERTIFICATE_SCHEMA, Certificate, certificate_of, verify_certificate
 from rekeyd.domain.checkpoint import document_hash, signed_checkpoint, verify_checkpoint
-from rekeyd.domain.signed import NotHeldError, PublicKey
+from rekeyd.domain.signed import NotHeldError, PublicKey, utf8
 from rekeyd.ledger.port import Ledger
 
 CHECKPOINTS_READ_MAX = 1000
@@ -44,11 +45,14 @@ class TrailFinding:
     checkpoints: int
     """How many were checked."""
     broken_checkpoint: BrokenCheckpoint | None
+    broken_certificate: str | None = None
+    """The job whose certificate was kept elsewhere, and names a record that the trail doesn't have."""
 
     @property
     def holds(self) -> bool:
         """Whether all of it does."""
-        return self.broken_checkpoint is None and all(chain.broken is None for chain in self.chains)
+        whole = all(chain.broken is None for chain in self.chains)
+        return whole and self.broken_checkpoint is None and self.broken_certificate is None
 
 
 async def verify_trail(
@@ -56,15 +60,16 @@ async def verify_trail(
 ) -> TrailFinding:
     """Recompute every chain from its first record on, then check every checkpoint against them.
 
-    `outside` are checkpoints that were kept elsewhere, where nobody who holds the ledger can take them back: each must
-    be in it as it is. Without any, whoever holds ledger and signing key may have made all of it anew. Raises
-    NotHeldError for one that none of the keys has signed.
+    `outside` are checkpoints, and certificates, that were kept elsewhere, where nobody who holds the ledger can take
+    them back: each checkpoint must be in it as it is, and so must the records that a certificate names as the last ones
+    of then. Without any, whoever holds ledger and signing key may have made all of it anew. Raises NotHeldError for one
+    that none of the keys has signed.
 
     Memory doesn't grow with the chains' length, save for a hash a checkpoint. The keys are asked for only where there
     is a checkpoint.
     """
     recorded: dict[int, str] = {}
-    kept = await _signed(outside, public_keys)
+    kept = await _kept(outside, public_keys)
     chains = tuple([await _verify_chain(ledger, chain, recorded) for chain in await ledger.chains()])
     number, previous = 0, None
     keys: PublicKeys = {}
@@ -81,7 +86,7 @@ async def verify_trail(
             if recorded.pop(number, None) != document_hash(checkpoint.text):
                 reason = "isn't the one that the audit trail has on record"
                 return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
-            if kept.pop(number, checkpoint.text) != checkpoint.text:
+            if kept.checkpoints.pop(number, checkpoint.text) != checkpoint.text:
                 reason = "isn't the one that was kept elsewhere: the trail was made anew"
                 return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
             if not await ledger.knows_heads(statement.heads):
@@ -89,19 +94,47 @@ async def verify_trail(
                 return TrailFinding(chains, number - 1, BrokenCheckpoint(number, reason))
             previous = checkpoint.text
     broken = BrokenCheckpoint(min(recorded), "is on record, and missing") if recorded else None
-    if kept and broken is None:
+    if kept.checkpoints and broken is None:
         reason = "was kept elsewhere, and is missing here: the trail was cut off, or made anew"
-        broken = BrokenCheckpoint(min(kept), reason)
-    return TrailFinding(chains, number, broken)
+        broken = BrokenCheckpoint(min(kept.checkpoints), reason)
+    unknown = await _first_unknown(ledger, kept.certificates)
+    return TrailFinding(chains, number, broken, broken_certificate=unknown)
 
 
-async def _signed(texts: Iterable[str], public_keys: Callable[[], Awaitable[PublicKeys]]) -> dict[int, str]:
-    kept: dict[int, str] = {}
+@dataclass(slots=True)
+class _Kept:
+    """What was kept elsewhere, each signed with one of the keys."""
+
+    checkpoints: dict[int, str] = field(default_factory=dict)
+    certificates: list[Certificate] = field(default_factory=list)
+
+
+async def _kept(texts: Iterable[str], public_keys: Callable[[], Awaitable[PublicKeys]]) -> _Kept:
+    kept = _Kept()
     for text in texts:
-        found = signed_checkpoint(text, await public_keys())
-        if kept.setdefault(found.number, text) != text:
+        keys = await public_keys()
+        if f'"schema":"{CERTIFICATE_SCHEMA}"' in text:
+            kept.certificates.append(_certificate(text, keys))
+            continue
+        found = signed_checkpoint(text, keys)
+        if kept.checkpoints.setdefault(found.number, text) != text:
             raise NotHeldError("contradictory", f"two checkpoints {found.number} were kept, and differ")
     return kept
+
+
+def _certificate(text: str, public_keys: PublicKeys) -> Certificate:
+    signer = public_keys.get(certificate_of(text).signer)
+    if signer is None:
+        raise NotHeldError("other_signer", "a certificate is signed by a key that isn't known")
+    return verify_certificate(utf8(text), signer)
+
+
+async def _first_unknown(ledger: Ledger, certificates: Iterable[Certificate]) -> str | None:
+    """The job of the first certificate that names a record which the trail doesn't have."""
+    for certificate in certificates:
+        if not await ledger.knows_heads(certificate.audit_heads):
+            return certificate.job.id
+    return None
 
 
 async def _verify_chain(ledger: Ledger, chain: str, recorded: dict[int, str]) -> ChainFinding:

@@ -279,7 +279,7 @@ def audit_verify_command(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="A checkpoint that was kept elsewhere, or a folder of them: each must be in the trail.",
+            help="A checkpoint or certificate that was kept elsewhere, or a folder of them: the trail must have it.",
             show_default=False,
         ),
     ] = None,

@@ -138,6 +138,9 @@ def trail_table(trail: TrailFinding) -> Table:
     wrong = trail.broken_checkpoint
     said = "signed, and on record" if wrong is None else f"checkpoint {wrong.number} {wrong.reason}"
     table.add_row(_mark(ok=wrong is None), Text("checkpoints"), f"{trail.checkpoints:,}", Text(said))
+    if trail.broken_certificate is not None:
+        said = f"that of {trail.broken_certificate} names a record that the audit trail doesn't have"
+        table.add_row(_mark(ok=False), Text("certificates"), "", Text(said))
     return table
 
 

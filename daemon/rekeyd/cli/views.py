@@ -105,6 +105,7 @@ def trail_view(finding: TrailFinding) -> JsonObject:
             "checked": finding.checkpoints,
             "broken": None if broken is None else {"number": broken.number, "reason": broken.reason},
         },
+        "broken_certificate": finding.broken_certificate,
     }
 
 
