@@ -263,15 +263,18 @@ async def test_a_target_that_takes_no_evidence_gives_a_rotation_no_certificate(w
 async def test_a_death_at_any_call_of_the_last_chapter_leaves_one_certificate(
     make_world: MakeWorld, *, streamed: bool
 ) -> None:
-    async def begun(world: World) -> dict[str, Data]:
-        async with world.process("before") as process:
-            objects = await moved(world, process, {"a": Data(b"a"), "b": Data(b"b")})
+    first = make_world()
+    async with first.process("before") as process:
+        objects = await moved(first, process, {"a": Data(b"a"), "b": Data(b"b")})
 
+    def begun() -> World:
         def make(shelf: Shelf, name: str) -> ObjectStore:
             return (RefusesSelfCopy if streamed else MemoryStore)(shelf, name=name)
 
+        world = make_world()
+        world.stand_like(first)
         world.make_store = make
-        return objects
+        return world
 
     async def live(world: World, life: Life, name: str) -> None:
         async with world.process(name, life) as process:
@@ -284,17 +287,15 @@ async def test_a_death_at_any_call_of_the_last_chapter_leaves_one_certificate(
         await world.expire_leases()
         await world.make_due()
 
-    first, life = make_world(), Life()
-    await begun(first)
-    await live(first, life, "daemon-1")
+    life = Life()
+    await live(begun(), life, "daemon-1")
     chapter = life.calls.index("ledger.archive_key")
     assert {"put", "ledger.record_certificate", "ledger.evidence_rows"} <= set(life.calls[chapter:])
     waiting = iter(range(chapter, len(life.calls) + 1))
 
     async def work() -> None:
         for at in waiting:
-            world = make_world()
-            objects = await begun(world)
+            world = begun()
             await live(world, Life(at, "after"), f"daemon-{at}")
             await live(world, Life(), "the last one")
             async with world.process("who looks") as process:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import shutil
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -216,6 +218,19 @@ class World:
                 return ref
             case WrappedKey(fingerprint=fingerprint):
                 return self.custody.arn_of(fingerprint, self.region)
+
+    def stand_like(self, other: World) -> None:
+        """Stand where another world does, whose processes have ended: its ledger, its stores, its keys."""
+        for path in other.ledger_path.parent.glob(f"{other.ledger_path.name}*"):
+            shutil.copy(
+                path, path.with_name(path.name.replace(other.ledger_path.name, self.ledger_path.name, 1))
+            )
+        self.shelf, self.target_shelf = copy.deepcopy((other.shelf, other.target_shelf))
+        self.custody.keys.clear()
+        self.custody.keys.update(copy.deepcopy(other.custody.keys))
+        self.custody.aliases.clear()
+        self.custody.aliases.update(other.custody.aliases)
+        self.signer, self.key = other.signer, other.key
 
     # --- what is there ---
 
