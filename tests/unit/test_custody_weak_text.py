@@ -18,6 +18,8 @@ from rekeyd.custody.padding import bodies
 from rekeyd.custody.text import is_text
 from rekeyd.custody.weak import weakness
 
+# ruff: noqa: RUF001 - letters of other scripts that look like Latin ones are what this is about
+
 LATIN = ("cp037", "cp500", "latin-1", "cp1252", "cp850", "mac_roman")
 CYRILLIC = ("cp1251", "koi8_r", "iso8859_5", "cp866")
 UNICODE = ("utf-8", "utf-16-le", "utf-16-be")
@@ -154,7 +156,7 @@ def test_no_script_gives_its_characters_more_than_the_probability_that_there_is(
 
 
 def test_there_are_as_many_scripts_and_encodings_as_the_bound_counts() -> None:
-    assert len(subject._single_byte_gains()) + 3 * len(subject._SCRIPTS) == 107
+    assert len(subject._single_byte_gains()) + 5 * len(subject._SCRIPTS) == 157
 
 
 @given(st.text(min_size=1).filter(lambda text: max(text) < "\ud800"))

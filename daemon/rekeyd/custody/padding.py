@@ -14,10 +14,10 @@ _PADDING_MIN: Final = 8
 
 
 def is_padded(view: memoryview) -> bool:
-    """Eight bytes or more of it are padding, or the length of the rest: 2^-58.
+    """Eight bytes or more of it are padding, or the length of the rest: 2^-56.
 
-    Each byte that is as a padding has it is one chance in 256. There are six ways to end and eleven to begin, and with
-    both they may share the eight bytes in seven ways; most go with no more than one of them.
+    Eight such bytes come once in 2^64. There are 6 ways in which all are at the end, one with all at the start, and 132
+    in which zeros or a length of 1, 2 or 4 bytes, in any form, begin it, and the rest of the eight end it.
     """
     return any(len(view) - len(body) >= _PADDING_MIN for body in bodies(view))
 

@@ -25,7 +25,7 @@ _SMALL_STEP_BITS: Final = {1: 5, 2: 11, 4: 22, 8: 40}
 
 
 def creeps(view: memoryview) -> bool:
-    """Words of 1, 2, 4 or 8 bytes, in either order, each a little above the one before, or each below: 2^-68.
+    """Words of 1, 2, 4 or 8 bytes, in either order, each a little above the one before, or each below: 2^-67.
 
     Counters, one byte over and over, primes, years, times. Of single bytes also any that are in order: 2^-113.
     """

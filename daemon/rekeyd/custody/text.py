@@ -12,6 +12,7 @@ bytes are some character, can't be told from a key.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,18 +46,27 @@ _PADDING_BITS: Final = 7
 def is_text(view: memoryview) -> bool:
     """A stretch of it is text in some script and encoding, with padding as evidence, too: 2^-48.
 
-    It is 2^-70 for each of at most 528 stretches, of 107 pairs of a script and an encoding, and of 40 ways to be padded
+    It is 2^-70 for each of at most 528 stretches, of 157 pairs of a script and an encoding, and of 40 ways to be padded
     and to begin with a length.
     """
     for body in bodies(view):
         enough = _EVIDENCE_BITS_MIN - _PADDING_BITS * (len(view) - len(body))
         if any(_evidence([gains[byte] for byte in body]) >= enough for gains in _single_byte_gains()):
             return True
-        for characters in (list(_utf8(body)), list(_utf16(body, 0)), list(_utf16(body, 1))):
-            for script in _SCRIPTS:
-                if _evidence([script.gain(point, size) for point, size in characters]) >= enough:
-                    return True
+        if any(
+            _evidence([script.gain(point, size) for point, size in characters]) >= enough
+            for characters in _characters(body)
+            for script in _SCRIPTS
+        ):
+            return True
     return False
+
+
+def _characters(body: memoryview) -> Iterator[list[tuple[int, int]]]:
+    """As UTF-8, and as UTF-16 of either order of bytes, begun at an even or an odd one."""
+    yield list(_utf8(body))
+    for start, low in itertools.product((0, 1), (0, 1)):
+        yield list(_utf16(body, start, low))
 
 
 def _evidence(gains: Sequence[float]) -> float:
@@ -221,7 +231,10 @@ def _utf8_character(view: memoryview, at: int) -> tuple[int, int]:
     return _NO_CHARACTER
 
 
-def _utf16(view: memoryview, low: int) -> Iterator[tuple[int, int]]:
-    """The same of UTF-16, whose low bytes are the even (0) or the odd ones (1), but for pairs of surrogates."""
-    for at in range(0, len(view) - 1, 2):
+def _utf16(view: memoryview, start: int, low: int) -> Iterator[tuple[int, int]]:
+    """The same of UTF-16 from a byte on; of two bytes the first (0) or the second (1) is the low one.
+
+    Pairs of surrogates are left as two characters that no script has.
+    """
+    for at in range(start, len(view) - 1, 2):
         yield view[at + 1 - low] << _BYTE_BITS | view[at + low], 2

@@ -19,9 +19,9 @@ _RULES: Final[tuple[tuple[Callable[[memoryview], bool], str], ...]] = (
     (repeats, _PATTERN),
     (mirrors, _PATTERN),
     (recurs, _SEQUENCE),
+    (is_padded, "it is padded: less than a key was made as long as one"),
     (is_printable, _TEXT),
     (is_text, _TEXT),
-    (is_padded, "it is padded: less than a key was made as long as one"),
     (is_poor, "it has too few different bytes"),
     (is_well_known, "it is published: a test vector, or the hash of a common word"),
 )
@@ -31,7 +31,7 @@ def weakness(buffer: bytearray) -> str | None:
     """The rule that the material breaks, which a key made at random never does; None where it breaks none.
 
     A key made at random is refused with a probability below 2^-43, one in eight million million: that is the rule about
-    printable text; of the others, the one about text in other encodings is below 2^-48, the rest together below 2^-57.
+    printable text; of the others, the one about text in other encodings is below 2^-48, the rest together below 2^-56.
     The words name the rule, which says something of a key that must not be used and nothing of one that may.
     """
     if len(buffer) != MATERIAL_BYTES:
