@@ -13,7 +13,7 @@ from rekeyd.jobs.canaries import key_canary
 from rekeyd.jobs.needs import check_unneeded
 from rekeyd.jobs.tools import Store
 from rekeyd.stores.memory import MemoryStore
-from rekeyd.stores.port import UnderKey
+from rekeyd.stores.port import HISTORY_VERSIONS_MAX, UnderKey
 from tests.doubles.claim import Claim
 from tests.jobs.conftest import MakeWorld
 from tests.jobs.test_rotate import moved, rotated
@@ -91,4 +91,20 @@ async def test_an_unfinished_upload_that_may_be_under_it_does(
             with pytest.raises(ConflictError, match=r"1 uploads to byok-acme were begun before .*'late'"):
                 await looked(process)
         else:
+            await looked(process)
+
+
+async def test_a_history_that_is_too_long_to_be_looked_at_may(make_world: MakeWorld) -> None:
+    world = make_world(versioned=True)
+    world.put("grown", Data(b"first"))
+    async with world.process() as process:
+        await process.move()
+        world.use_another_key()
+        await rotated(world, process)
+        objects = world.target_shelf.buckets[TARGET_BUCKET].objects
+        chain = objects._chains["grown"]
+        chain[:0] = [
+            replace(chain[0], version_id=f"older-{number}") for number in range(HISTORY_VERSIONS_MAX)
+        ]
+        with pytest.raises(ConflictError, match="too long to be looked at: 'grown'"):
             await looked(process)

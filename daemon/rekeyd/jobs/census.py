@@ -125,8 +125,14 @@ class Note(Protocol):
     def __call__(self, version: ObjectVersion, head: ObjectHead | None, *, current: bool) -> None: ...
 
 
-async def look_at_all(bucket: Looked, in_flight: asyncio.Semaphore, at_once_max: int, note: Note) -> None:
-    """Have every version in a bucket noted, but for markers and the keys' canaries. Reads only. Raises StoreError."""
+async def look_at_all(
+    bucket: Looked, in_flight: asyncio.Semaphore, at_once_max: int, note: Note
+) -> Sequence[str]:
+    """Have every version in a bucket noted, but for markers and the keys' canaries. Reads only. Raises StoreError.
+
+    Gives the keys of objects whose histories are too long to be listed: of those nothing was looked at.
+    """
+    too_long: list[str] = []
 
     async def look(each: tuple[ObjectVersion, bool]) -> None:
         version, current = each
@@ -139,12 +145,13 @@ async def look_at_all(bucket: Looked, in_flight: asyncio.Semaphore, at_once_max:
         if head is not None:
             note(version, head, current=current)
 
-    async for page in _pages(bucket):
+    async for page in _pages(bucket, too_long):
         if page:
             await side_by_side(page, look, at_once_max=min(at_once_max, len(page)))
+    return too_long
 
 
-async def _pages(bucket: Looked) -> AsyncIterator[Sequence[tuple[ObjectVersion, bool]]]:
+async def _pages(bucket: Looked, too_long: list[str]) -> AsyncIterator[Sequence[tuple[ObjectVersion, bool]]]:
     """Versions page by page, each with whether it is its key's current one."""
     after: str | None = None
     while True:
@@ -152,6 +159,7 @@ async def _pages(bucket: Looked) -> AsyncIterator[Sequence[tuple[ObjectVersion, 
         if bucket.versioned:
             histories = await bucket.objects.list_versions_page(bucket.bucket, "", after=after)
             page, after = histories.histories, histories.resume_after
+            too_long += histories.too_long
         else:
             listing = await bucket.objects.list_page(bucket.bucket, "", after=after)
             page, after = listing.objects, listing.resume_after

@@ -34,7 +34,11 @@ async def check_unneeded(
         )
     under = _Under(key_arn)
     looked = Looked(store.objects, bucket, versioned=described.versioning != "off")
-    await look_at_all(looked, asyncio.Semaphore(at_once_max), at_once_max, under.note)
+    too_long = await look_at_all(looked, asyncio.Semaphore(at_once_max), at_once_max, under.note)
+    if too_long:
+        raise ConflictError(
+            f"{bucket} has histories that are too long to be looked at: {_shown(list(too_long))}"
+        )
     if under.count:
         raise ConflictError(
             f"{under.count} versions in {bucket} are under {key_ref} still: {_shown(under.found)}. Older ones go when "

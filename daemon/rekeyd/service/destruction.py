@@ -27,7 +27,7 @@ class DestroyedKey:
     key: TenantKey
     switched: SwitchedKey
     proof: Mapping[str, object]
-    """What was looked at; empty where it had been destroyed before, and only its deletion was asked for once more."""
+    """What was looked at."""
 
 
 async def destroy_key(
@@ -44,7 +44,8 @@ async def destroy_key(
     """
     try:
         key = await _destroyable(ledger, tenant, ref)
-        proof = {} if key.state == "destroyed" else await _proof(settings, ledger, key)
+        # One that is destroyed already may be so by a revocation: then nobody has looked yet.
+        proof = await _proof(settings, ledger, key)
         key = await ledger.destroy_key(tenant, principal, ref, proof)
     except (RefusedError, ConflictError) as error:
         refused = {"outcome": "refused", "reason": str(error)}

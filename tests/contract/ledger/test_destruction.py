@@ -100,3 +100,11 @@ async def test_a_destroyed_one_can_not_be_rotated_to(ledger: Ledger) -> None:
     again = about("rotate-3", "rotate", key={"kind": "accepted", "ref": BROUGHT})
     with pytest.raises(RefusedError, match="is destroyed: nothing can be written under it"):
         await ledger.admit_tenant_job(again, "upstream")
+
+
+async def test_one_that_a_revocation_has_destroyed_waits_for_the_reinstatement(ledger: Ledger) -> None:
+    await archived(ledger)
+    await ledger.destroy_key("acme", "maria", BROUGHT, PROOF)
+    await ledger.admit_tenant_job(about("revoke-1", "revoke"), "upstream")
+    with pytest.raises(ConflictError, match="acme is revoked, not dedicated"):
+        await ledger.destroy_key("acme", "maria", BROUGHT, PROOF)

@@ -21,9 +21,8 @@ def destroy_key(
     key = _of_tenant(tx, tenant, ref)
     if key.kind == "kms":
         raise RefusedError("REF", "is the tenant's own: its owner deletes it, in its own account")
-    if key.state == "destroyed" and key.former_state == "archived":
-        return key
-    if key.state != "archived":
+    destroyed = key.state == "destroyed" and key.former_state == "archived"
+    if key.state != "archived" and not destroyed:
         raise ConflictError(
             f"{ref} is {key.state}: only an archived key is destroyed (rotate to another one first)"
         )
@@ -36,6 +35,8 @@ def destroy_key(
     job = tx.db.execute(naming.order_by(jobs.c.created_at).limit(1)).scalar_one_or_none()
     if job is not None:
         raise ConflictError(f"{ref} is the key of {job}, which isn't finished")
+    if destroyed:
+        return key
     tx.db.execute(
         sa.update(keys)
         .where(keys.c.ref == ref)
